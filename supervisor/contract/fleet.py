@@ -1,0 +1,115 @@
+"""The fleet snapshot: all that the supervisor tells the gateway, always whole, never a delta.
+
+Decides the wire form (one JSON object a line) and nothing else. Must not know how workers are
+spawned or what requests they serve.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+SCHEMA_VERSION: Final = 1
+
+
+class WorkerState(StrEnum):
+    """Where a worker process is in its life; see `supervisor/core/worker.py` for the moves."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPING = "stopping"
+    BACKOFF = "backoff"
+    QUARANTINED = "quarantined"
+
+
+class DeviceKind(StrEnum):
+    """What a worker computes on."""
+
+    GPU = "gpu"
+    CPU = "cpu"
+
+
+class Device(BaseModel):
+    """One GPU, or the set of CPU cores, that a worker is pinned to."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    kind: DeviceKind
+    id: str
+    """The GPU's UUID, or the core list in the kernel's notation (`0-3,8`)."""
+    label: str
+    """For people: `GPU 0 NVIDIA L4` or `CPU 0-3`."""
+
+
+class WorkerStatus(BaseModel):
+    """One worker as the supervisor sees it now."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    worker: str
+    incarnation: int
+    """Counts the processes that have carried this name; 0 before the first. Leases, strikes and
+    residency are keyed by (worker, incarnation), so a dead process cannot hurt its successor."""
+    state: WorkerState
+    reason: str
+    """Why it is in this state, for people."""
+    since_unix: float
+    """Wall-clock seconds at which the state was entered; for people only, nothing decides by it."""
+    pid: int | None
+    engine: str
+    base_url: str
+    """`http://127.0.0.1:PORT` of the living process, or empty."""
+    devices: tuple[Device, ...]
+    num_parallel: int
+    """Slots per resident model that were asked for; the effective number is the engine's to report."""
+    max_loaded_models: int
+    max_queue: int
+    context_length: int
+    """Tokens per slot."""
+    keep_alive_s: float | None
+    """Seconds an idle model stays loaded unless a request says otherwise; None is for ever."""
+    memory_bytes: int
+    """What the models on this worker may take together."""
+    models: tuple[str, ...] | None
+    """Names this worker is dedicated to; None is any."""
+
+
+class FleetSnapshot(BaseModel):
+    """All workers at one moment. A higher generation of the same boot replaces a lower one."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    boot_id: str
+    """Changes with every start of the supervisor."""
+    generation: int
+    workers: tuple[WorkerStatus, ...]
+
+
+class SnapshotError(ValueError):
+    """A line that is no snapshot of a schema this program speaks."""
+
+
+def encode(snapshot: FleetSnapshot) -> bytes:
+    r"""Return the snapshot as one line of JSON that ends in ``\n``."""
+    return snapshot.model_dump_json().encode() + b"\n"
+
+
+def decode(line: bytes) -> FleetSnapshot:
+    """Return the snapshot of one line.
+
+    Raises:
+        SnapshotError: the line is not JSON, or of another schema version.
+    """
+    try:
+        snapshot = FleetSnapshot.model_validate_json(line)
+    except ValidationError as error:
+        raise SnapshotError(f"not a fleet snapshot: {error}") from error
+    if snapshot.schema_version != SCHEMA_VERSION:
+        found = snapshot.schema_version
+        raise SnapshotError(f"fleet snapshot of schema {found}, this program speaks {SCHEMA_VERSION}")
+    return snapshot
