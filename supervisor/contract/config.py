@@ -140,6 +140,7 @@ class WorkerConfig(_Section):
     max_queue: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     context_length: Annotated[int, Field(ge=8)] | None = None
     keep_alive: KeepAlive = None
+    """As in `worker_defaults`. None means -1 here; whether the key was given is in `model_fields_set`."""
     memory: Memory | None = None
     env: dict[str, str] = Field(default_factory=dict)
     """Added to the `env` of `worker_defaults`; the same name here wins."""
@@ -179,10 +180,11 @@ class Config(_Section):
     """Directory for sockets. Default: $RUNTIME_DIRECTORY, else $XDG_RUNTIME_DIR/corral, else /run/corral for
     root and /tmp/corral-UID for others."""
     store: str | None = None
-    """Ollama's model store, for Ollama workers. Default: $OLLAMA_MODELS, else ~/.ollama/models, else that of the
-    installed service."""
+    """Ollama's model store, for Ollama workers. Default: $OLLAMA_MODELS, else ~/.ollama/models, else that of
+    the installed service."""
     gguf_dir: str | None = None
-    """Directory of GGUF files for the embedded engine. Default: Corral's own, $XDG_DATA_HOME/corral/models."""
+    """Directory of GGUF files for the embedded engine. Default: Corral's own,
+    $XDG_DATA_HOME/corral/models."""
     cpu_workers: Annotated[int, Field(ge=1, le=64)] = 2
     """How many workers `workers: auto` makes on a machine without GPUs; each gets cores of its own."""
     worker_defaults: WorkerDefaults = WorkerDefaults()

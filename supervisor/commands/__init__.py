@@ -1,0 +1,1 @@
+"""The subcommands of corral that belong to the supervisor."""

@@ -1,0 +1,1 @@
+"""Pure decisions of the supervisor: no clock, no sockets, no processes."""

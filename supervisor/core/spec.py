@@ -1,0 +1,38 @@
+"""What a worker is to be: the outcome of placement, the input of engines. Plain data, no behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from supervisor.contract.fleet import Device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSpec:
+    """One worker process to be: where it computes and under which limits."""
+
+    name: str
+    engine: str
+    """A name in the engine registry; `auto` is resolved by placement."""
+    devices: tuple[Device, ...]
+    """For people and the fleet snapshot."""
+    gpu_uuids: tuple[str, ...]
+    """What it is pinned to by CUDA_VISIBLE_DEVICES; empty on a CPU worker."""
+    cpu_cores: tuple[int, ...]
+    """The cores a CPU worker is bound to; empty on a GPU worker, which may use all."""
+    num_parallel: int
+    max_loaded_models: int
+    max_queue: int
+    context_length: int
+    keep_alive_s: float | None
+    """Seconds, or None for ever."""
+    memory_bytes: int
+    models: tuple[str, ...] | None
+    """Names it is dedicated to, or None for any."""
+    env: Mapping[str, str]
+    """The user's further variables."""
+    store: str
+    """Ollama's model store (absolute path)."""
+    gguf_dir: str
+    """Directory of GGUF files (absolute path)."""

@@ -1,0 +1,1 @@
+"""The only place of the supervisor that makes system calls."""

@@ -1,0 +1,1 @@
+"""What lies in a model store, read from headers only."""

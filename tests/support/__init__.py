@@ -1,0 +1,1 @@
+"""Furniture that tests share: fakes that are stricter than the real thing, and recipes."""
