@@ -1,0 +1,225 @@
+"""The words of the scheduler: what it is told (events), what it answers (effects), and why.
+
+Plain frozen data. Times are monotonic seconds that the caller supplies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+RequestId = NewType("RequestId", str)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Instance:
+    """One process of a worker. A successor is another instance, so the dead cannot hurt it."""
+
+    worker: str
+    incarnation: int
+
+    def __str__(self) -> str:
+        """`gpu0#3`, as logs show it."""
+        return f"{self.worker}#{self.incarnation}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Variant:
+    """What a runner is keyed by: the weights and the options that would force a reload."""
+
+    digest: str
+    options: tuple[tuple[str, int | bool], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resident:
+    """A loaded model as its worker reports it."""
+
+    slots: int
+    """Answers that it really computes at once."""
+    size_bytes: int
+    size_vram_bytes: int
+    context_length: int
+    """Tokens per slot."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerView:
+    """A worker as far as scheduling is concerned."""
+
+    instance: Instance
+    ready: bool
+    num_parallel: int
+    """Slots to expect of a model that is not loaded yet."""
+    max_loaded_models: int
+    max_queue: int
+    keep_alive_s: float | None
+    """For models whose requests do not say; None is for ever."""
+    memory_bytes: int
+    servable: Mapping[Variant, int] = field(default_factory=dict)
+    """The models it may serve, with the bytes each is estimated to take once loaded."""
+
+
+class RejectReason(StrEnum):
+    """Why a request gets no slot at all."""
+
+    UNKNOWN_MODEL = "unknown_model"
+    QUEUE_FULL = "queue_full"
+    DEADLINE = "deadline"
+    LOAD_FAILED = "load_failed"
+    NO_MEMORY = "no_memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """The reason, and a sentence with the numbers or the engine's own words."""
+
+    reason: RejectReason
+    message: str
+
+
+# Events ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    """A request wants a slot; also one that comes back after a failed attempt."""
+
+    request: RequestId
+    variant: Variant
+    arrived_at: float
+    """Of the first attempt, so that a retry stands where it stood."""
+    deadline: float
+    """When it is given up if it still waits."""
+    keep_alive_s: float | None = None
+    keep_alive_given: bool = False
+    """Whether the client said how long the model is to stay; then `keep_alive_s` None is for ever."""
+    avoid: frozenset[Instance] = frozenset()
+    """Where it failed before; used again only when nothing else can serve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The client went away, waiting or granted. Idempotent."""
+
+    request: RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The slot is not needed any more. Idempotent."""
+
+    request: RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A load that was asked for is done."""
+
+    instance: Instance
+    variant: Variant
+    resident: Resident
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    """A load that was asked for came to nothing."""
+
+    instance: Instance
+    variant: Variant
+    message: str
+    lasting: bool
+    """The engine refused the model, so that trying again there at once is pointless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unloaded:
+    """An unload that was asked for is done."""
+
+    instance: Instance
+    variant: Variant
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """All that a worker holds, seen there. It wins over what was believed."""
+
+    instance: Instance
+    residents: Mapping[Variant, Resident]
+
+
+@dataclass(frozen=True, slots=True)
+class FleetChanged:
+    """All workers, whole."""
+
+    workers: tuple[WorkerView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadAsked:
+    """A client asks that a model leave memory as soon as it is idle."""
+
+    variant: Variant
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed:
+    """The moment that `Scheduler.next_deadline` named has come."""
+
+
+Event = (
+    Arrived
+    | Left
+    | Finished
+    | Loaded
+    | LoadFailed
+    | Unloaded
+    | Observed
+    | FleetChanged
+    | UnloadAsked
+    | DeadlinePassed
+)
+
+# Effects --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The request has a slot there until `Finished` or `Left`."""
+
+    request: RequestId
+    instance: Instance
+    variant: Variant
+    queued_s: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Load the model there, then report `Loaded` or `LoadFailed`."""
+
+    instance: Instance
+    variant: Variant
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Unload the model there, then report `Unloaded`. No request holds a slot of it."""
+
+    instance: Instance
+    variant: Variant
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """The request gets no slot."""
+
+    request: RequestId
+    rejection: Rejection
+
+
+Effect = Grant | Load | Unload | Reject
