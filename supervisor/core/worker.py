@@ -1,0 +1,294 @@
+"""The life of one supervised process, as a state machine without I/O.
+
+Everything that decides when a process is spawned, signalled or given up is a row of TABLE below. The
+table is not a comment on the code, it is the code; the diagram in the documents is drawn from it.
+
+This file knows no event loop, no clock and no pid. Events and the time come in, effects go out. It
+does not know what the process does either: workers and the gateway live by the same table.
+"""
+# ruff: noqa: SLF001 -- the table stands below the class and names its actions
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final
+
+from supervisor.contract.fleet import WorkerState
+from supervisor.core.backoff import RestartPolicy
+
+ALIVE: Final = frozenset(
+    {WorkerState.STARTING, WorkerState.READY, WorkerState.DRAINING, WorkerState.STOPPING}
+)
+"""States in which a process exists."""
+
+
+# Events: what happened.
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequested:
+    """Somebody wants the process to run."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """Somebody wants it gone; with `drain` only after its requests have ended."""
+
+    drain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """The readiness probe was answered, or not."""
+
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """No request holds a slot of this worker any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The process is gone, and so is every process it started."""
+
+    code: int
+    """Exit status, or minus the number of the signal that ended it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed:
+    """The time in `WorkerMachine.deadline` has come."""
+
+
+Event = StartRequested | StopRequested | Probed | Idle | Exited | DeadlinePassed
+EVENTS: Final[tuple[type, ...]] = (StartRequested, StopRequested, Probed, Idle, Exited, DeadlinePassed)
+
+
+# Effects: what the shell must now do.
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start a process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terminate:
+    """Ask the process to end (SIGTERM)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End it (SIGKILL)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell the world of a move, and why."""
+
+    old: WorkerState
+    new: WorkerState
+    reason: str
+
+
+Effect = Spawn | Terminate | Kill | Announce
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """How long a worker may take for what is asked of it, in seconds."""
+
+    start_timeout_s: float = 120.0
+    drain_timeout_s: float = 60.0
+    stop_timeout_s: float = 10.0
+    """Between SIGTERM and SIGKILL, and between one SIGKILL and the next."""
+    probe_failures: int = 3
+    """A ready worker that fails this many probes in a row is replaced."""
+
+
+@dataclass(slots=True)
+class WorkerMachine:
+    """State of one process. Its only writer is `handle`."""
+
+    policy: RestartPolicy
+    timings: Timings
+    rng: Random
+    state: WorkerState = WorkerState.STOPPED
+    wanted: bool = False
+    """Whether the last request was to start or to stop."""
+    deadline: float | None = None
+    """When to send DeadlinePassed (monotonic seconds). The shell sleeps until then; nobody polls."""
+    crashes: list[float] = field(default_factory=list)
+    """Times of the crashes that are not forgiven yet."""
+    on_probation: bool = False
+    """It runs once more after a quarantine; one crash brings it back there."""
+    _asked: bool = False
+    """The living process was asked to stop, so that its exit is no crash."""
+    _probe_failures: int = 0
+    _effects: list[Effect] = field(default_factory=list)
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Feed one event; return what the shell must now do, in order."""
+        row = TABLE.get((self.state, type(event)))
+        if row is None:
+            return []  # TABLE and IGNORED together are total: tests/unit/test_worker_machine.py
+        self._effects, before = [], self.state
+        row.action(self, event, now)
+        assert self.state is before or self.state in row.to, (before, event, self.state)
+        return self._effects
+
+    # Actions of the table, one verb each.
+
+    def _start(self, _: StartRequested, now: float) -> None:
+        """A request of its own starts a clean slate: nobody has to sit out a delay he ended."""
+        self._forgive()
+        self.wanted = True
+        self._spawn(now, "start asked")
+
+    def _start_again(self, _: DeadlinePassed, now: float) -> None:
+        self.on_probation = self.on_probation or self.state is WorkerState.QUARANTINED
+        self._spawn(now, "started again")
+
+    def _want(self, _: StartRequested, __: float) -> None:
+        self.wanted = True
+
+    def _unwant(self, _: StopRequested, __: float) -> None:
+        self.wanted, self._asked = False, True
+
+    def _give_up(self, _: StopRequested, __: float) -> None:
+        self.wanted = False
+        self._move(WorkerState.STOPPED, None, "stop asked")
+
+    def _drain(self, event: StopRequested, now: float) -> None:
+        self._unwant(event, now)
+        if event.drain:
+            self._move(WorkerState.DRAINING, now + self.timings.drain_timeout_s, "drain asked")
+        else:
+            self._terminate("stop asked", now)
+
+    def _stop(self, event: StopRequested, now: float) -> None:
+        self._unwant(event, now)
+        self._terminate("stop asked", now)
+
+    def _stop_draining(self, event: StopRequested, now: float) -> None:
+        self._unwant(event, now)
+        if not event.drain:  # asking twice does not shorten a drain, asking without one does
+            self._terminate("stop asked", now)
+
+    def _probed_while_starting(self, event: Probed, now: float) -> None:
+        if event.ok:
+            stained = bool(self.crashes) or self.on_probation
+            deadline = now + self.policy.stable_after_s if stained else None
+            self._move(WorkerState.READY, deadline, "probe answered")
+
+    def _probed_while_ready(self, event: Probed, now: float) -> None:
+        self._probe_failures = 0 if event.ok else self._probe_failures + 1
+        if self._probe_failures >= self.timings.probe_failures:
+            self._terminate(f"{self._probe_failures} probes in a row failed", now)
+
+    def _proved_stable(self, _: DeadlinePassed, __: float) -> None:
+        self._forgive()
+        self.deadline = None
+
+    def _too_slow(self, _: DeadlinePassed, now: float) -> None:
+        self._terminate(f"{self.state} took too long", now)
+
+    def _drained(self, _: Idle, now: float) -> None:
+        self._terminate("drained", now)
+
+    def _kill(self, _: DeadlinePassed, now: float) -> None:
+        self.deadline = now + self.timings.stop_timeout_s
+        self._effects.append(Kill())
+
+    def _exited(self, event: Exited, now: float) -> None:
+        if not self.wanted:
+            self._move(WorkerState.STOPPED, None, _how(event.code))
+        elif self._asked:
+            self._spawn(now, f"{_how(event.code)}; restart asked")
+        else:
+            self._crashed(event, now)
+
+    # What actions are made of.
+
+    def _crashed(self, event: Exited, now: float) -> None:
+        self.crashes = [*self.policy.recent(self.crashes, now), now]
+        restart = self.policy.after(len(self.crashes), on_probation=self.on_probation, rng=self.rng)
+        state = WorkerState.QUARANTINED if restart.quarantined else WorkerState.BACKOFF
+        reason = f"{_how(event.code)} (crash {len(self.crashes)}); again in {restart.delay_s:.1f} s"
+        self._move(state, now + restart.delay_s, reason)
+
+    def _forgive(self) -> None:
+        self.crashes, self.on_probation = [], False
+
+    def _spawn(self, now: float, reason: str) -> None:
+        self._asked, self._probe_failures = False, 0
+        self._move(WorkerState.STARTING, now + self.timings.start_timeout_s, reason)
+        self._effects.append(Spawn())
+
+    def _terminate(self, reason: str, now: float) -> None:
+        self._move(WorkerState.STOPPING, now + self.timings.stop_timeout_s, reason)
+        self._effects.append(Terminate())
+
+    def _move(self, new: WorkerState, deadline: float | None, reason: str) -> None:
+        old, self.state, self.deadline = self.state, new, deadline
+        self._effects.append(Announce(old, new, reason))
+
+
+def _how(code: int) -> str:
+    return f"killed by signal {-code}" if code < 0 else f"exited with status {code}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What an event does in a state, and where it may lead (nowhere else: `handle` asserts it)."""
+
+    action: Callable[[WorkerMachine, Any, float], None]
+    to: tuple[WorkerState, ...] = ()
+
+
+_S = WorkerState
+_M = WorkerMachine
+_GONE = (_S.STOPPED, _S.BACKOFF, _S.QUARANTINED, _S.STARTING)
+
+# fmt: off
+TABLE: Final[Mapping[tuple[WorkerState, type], Row]] = {
+    (_S.STOPPED,     StartRequested): Row(_M._start,       (_S.STARTING,)),
+    (_S.BACKOFF,     StartRequested): Row(_M._start,       (_S.STARTING,)),
+    (_S.BACKOFF,     DeadlinePassed): Row(_M._start_again, (_S.STARTING,)),
+    (_S.BACKOFF,     StopRequested):  Row(_M._give_up,     (_S.STOPPED,)),
+    (_S.QUARANTINED, StartRequested): Row(_M._start,       (_S.STARTING,)),
+    (_S.QUARANTINED, DeadlinePassed): Row(_M._start_again, (_S.STARTING,)),
+    (_S.QUARANTINED, StopRequested):  Row(_M._give_up,     (_S.STOPPED,)),
+    (_S.STARTING,    Probed):         Row(_M._probed_while_starting, (_S.READY,)),
+    (_S.STARTING,    DeadlinePassed): Row(_M._too_slow,    (_S.STOPPING,)),
+    (_S.STARTING,    StopRequested):  Row(_M._stop,        (_S.STOPPING,)),
+    (_S.STARTING,    Exited):         Row(_M._exited,      _GONE),
+    (_S.READY,       Probed):         Row(_M._probed_while_ready, (_S.STOPPING,)),
+    (_S.READY,       DeadlinePassed): Row(_M._proved_stable),
+    (_S.READY,       StopRequested):  Row(_M._drain,       (_S.DRAINING, _S.STOPPING)),
+    (_S.READY,       Exited):         Row(_M._exited,      _GONE),
+    (_S.DRAINING,    StartRequested): Row(_M._want),
+    (_S.DRAINING,    StopRequested):  Row(_M._stop_draining, (_S.STOPPING,)),
+    (_S.DRAINING,    Idle):           Row(_M._drained,     (_S.STOPPING,)),
+    (_S.DRAINING,    DeadlinePassed): Row(_M._too_slow,    (_S.STOPPING,)),
+    (_S.DRAINING,    Exited):         Row(_M._exited,      _GONE),
+    (_S.STOPPING,    StartRequested): Row(_M._want),
+    (_S.STOPPING,    StopRequested):  Row(_M._unwant),
+    (_S.STOPPING,    DeadlinePassed): Row(_M._kill),
+    (_S.STOPPING,    Exited):         Row(_M._exited,      _GONE),
+}
+# fmt: on
+
+IGNORED: Final[frozenset[tuple[WorkerState, type]]] = frozenset(
+    [(state, Probed) for state in _S if state not in (_S.STARTING, _S.READY)]
+    + [(state, Idle) for state in _S if state is not _S.DRAINING]
+    + [(state, StartRequested) for state in (_S.STARTING, _S.READY)]
+    + [(state, Exited) for state in (_S.STOPPED, _S.BACKOFF, _S.QUARANTINED)]
+    + [(_S.STOPPED, StopRequested), (_S.STOPPED, DeadlinePassed)]
+)
+"""Events that may arrive and mean nothing. Spelled out, so that a new event or state does not quietly
+become "do nothing"."""
