@@ -1,0 +1,76 @@
+"""The counting model: its greedy answer is `1 2 3 … N`, then the end of its turn.
+
+A lost, repeated or foreign token in a stream shows at once. A raw prompt, or the start of an answer, that
+ends in `41` goes on with 42; all other text leads to 1.
+
+How: every number is one token, with the same vector whether a space precedes it or not. Vectors of
+different numbers are random, hence nearly orthogonal; blocks are zero; and the output row of a number is
+the vector of the number before it. So after a token only its successor can follow, at any temperature.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from scripts.recipes.byte_pairs import TURN_END, Vocabulary
+from scripts.recipes.llama_gguf import Matrix, Model, Shape, idle_blocks, write
+from scripts.recipes.stamp import stamp
+
+_SHARPNESS = 4.0
+
+
+def recipe_of(*, name: str, words: int, shape: Shape) -> str:
+    """The stamp of a counting model with these parameters."""
+    return stamp("counting", name, words, shape)
+
+
+def counting(
+    path: Path,
+    *,
+    name: str = "count",
+    words: int = 2000,
+    shape: Shape | None = None,
+    architecture: str = "llama",
+) -> None:
+    """Write a model that counts to `words`; its shape says how slow and how large it is.
+
+    Raises:
+        ValueError: `words` is less than 1.
+        OSError: The file cannot be written.
+    """
+    if words < 1:
+        raise ValueError(f"a counting model needs at least one word, not {words}")
+    shape = shape or Shape()
+    numbers = [str(number) for number in range(1, words + 1)]
+    vocabulary = Vocabulary.of([*(f" {number}" for number in numbers), *numbers])
+    model = Model(
+        name=name,
+        recipe=recipe_of(name=name, words=words, shape=shape),
+        shape=shape,
+        vocabulary=vocabulary,
+        weights=_successions(vocabulary, numbers, shape.width) | idle_blocks(shape),
+        architecture=architecture,
+    )
+    write(path, model)
+
+
+def _successions(vocabulary: Vocabulary, numbers: list[str], width: int) -> dict[str, Matrix]:
+    vectors = _unit_vectors(len(numbers) + 1, width)
+    spaced = [vocabulary.word(f" {number}") for number in numbers]
+    bare = [vocabulary.word(number) for number in numbers]
+    read = np.tile(vectors[0], (len(vocabulary), 1))
+    read[spaced] = vectors[1:]
+    read[bare] = vectors[1:]
+    written = np.zeros_like(read)
+    written[[bare[0], *spaced[1:], vocabulary.control(TURN_END)]] = vectors
+    return {
+        "token_embd.weight": read,
+        "output_norm.weight": np.full(width, _SHARPNESS, np.float32),
+        "output.weight": written,
+    }
+
+
+def _unit_vectors(count: int, width: int) -> Matrix:
+    vectors = np.random.default_rng(7).standard_normal((count, width), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
