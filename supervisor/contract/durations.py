@@ -7,6 +7,7 @@ a string needs a unit). Texts of errors are those of the real server.
 from __future__ import annotations
 
 import re
+from math import isfinite, nan
 from typing import Final
 
 _UNIT_S: Final = {
@@ -19,7 +20,9 @@ _UNIT_S: Final = {
     "m": 60.0,
     "h": 3600.0,
 }
-_PIECE: Final = re.compile(r"(\d+\.?\d*|\.\d+)([^\d.]*)")
+_LONGEST_S: Final = 2**63 / 1e9
+"""Go counts nanoseconds in 64 bits."""
+_PIECE: Final = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([^0-9.]*)")
 
 
 class InvalidDurationError(ValueError):
@@ -30,7 +33,7 @@ def parse_go_duration(text: str) -> float:
     """Return the seconds of a Go duration such as `1h30m` or `-10s`.
 
     Raises:
-        InvalidDurationError: the text has no unit, an unknown unit, or is no duration at all.
+        InvalidDurationError: the text has no unit, an unknown unit, is beyond 292 years, or is no duration.
     """
     body = text[1:] if text[:1] in ("-", "+") else text
     if body == "0":
@@ -42,7 +45,7 @@ def parse_go_duration(text: str) -> float:
             raise InvalidDurationError(f'time: invalid duration "{text}"')
         total += float(piece[1]) * _unit(piece[2], text)
         position = piece.end()
-    if not body:
+    if not body or total >= _LONGEST_S:
         raise InvalidDurationError(f'time: invalid duration "{text}"')
     return -total if text.startswith("-") else total
 
@@ -53,20 +56,24 @@ def parse_keep_alive(value: object) -> float | None:
     Takes what a request or a file may say: a number of seconds or a Go duration; negative is for ever.
 
     Raises:
-        InvalidDurationError: another type, or a text without a valid unit.
+        InvalidDurationError: another type, a number that is not finite, or a text without a valid unit.
     """
-    match value:
-        case bool():
-            seconds = None
-        case int() | float():
-            seconds = float(value)
-        case str():
-            seconds = parse_go_duration(value)
-        case _:
-            seconds = None
-    if seconds is None or seconds != seconds:  # noqa: PLR0124 -- the test for NaN
+    seconds = _seconds(value)
+    if not isfinite(seconds):
         raise InvalidDurationError(f"invalid duration {value!r}: give seconds or a text such as 5m")
     return None if seconds < 0 else seconds
+
+
+def _seconds(value: object) -> float:
+    """Return the seconds as they stand, NaN for what is neither a number nor a text."""
+    if isinstance(value, str):
+        return parse_go_duration(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return nan
+    try:
+        return float(value)
+    except OverflowError:
+        return nan
 
 
 def _unit(unit: str, text: str) -> float:

@@ -13,8 +13,11 @@ DEFAULT_HOST: Final = "registry.ollama.ai"
 DEFAULT_NAMESPACE: Final = "library"
 DEFAULT_TAG: Final = "latest"
 
-_PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}\Z")
+_PARTS: Final = 3
+"""Host, namespace, model; the tag stands behind a colon."""
 _HOST: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}\Z")
+_NAMESPACE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}\Z")
+_PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}\Z")
 
 
 class InvalidModelNameError(ValueError):
@@ -38,12 +41,13 @@ class ModelName:
             InvalidModelNameError: empty, too many parts, or a part with characters Ollama refuses.
         """
         stripped = text.strip()
-        path, tag = _split_tag(stripped.split("://", 1)[-1])
-        parts = path.split("/")
-        if len(parts) > 3:  # noqa: PLR2004 -- host, namespace, model
+        path, tag = _split_tag(stripped)
+        _, scheme, complete = path.partition("://")  # only a name with all its parts can have a scheme
+        parts = (complete if scheme else path).split("/")
+        if len(parts) > _PARTS or (scheme and len(parts) < _PARTS):
             raise InvalidModelNameError(f"invalid model name: {text!r}")
-        host, namespace, model = [DEFAULT_HOST, DEFAULT_NAMESPACE][: 3 - len(parts)] + parts
-        valid = _HOST.match(host) and all(_PART.match(part) for part in (namespace, model, tag))
+        host, namespace, model = [DEFAULT_HOST, DEFAULT_NAMESPACE][: _PARTS - len(parts)] + parts
+        valid = _HOST.match(host) and _NAMESPACE.match(namespace) and _PART.match(model) and _PART.match(tag)
         if not valid:
             raise InvalidModelNameError(f"invalid model name: {text!r}")
         return cls(host, namespace, model, tag)
