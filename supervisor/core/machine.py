@@ -1,0 +1,41 @@
+"""What placement must know of the machine. Plain data; who reads it off the hardware is the host's matter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """One GPU as its driver describes it."""
+
+    index: int
+    """In PCI order, as nvidia-smi counts."""
+    uuid: str
+    name: str
+    memory_total_bytes: int
+    pci_bus_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """The hardware and programs that this process may use."""
+
+    gpus: tuple[Gpu, ...]
+    cores: tuple[int, ...]
+    """CPU cores that this process may run on."""
+    ram_bytes: int
+    """Of the machine, or of the control group where that has less."""
+    ollama_path: str | None
+    """The `ollama` binary, or None."""
+
+
+def core_list(cores: tuple[int, ...]) -> str:
+    """Return cores in the kernel's notation, ascending: `0-3,8`."""
+    runs: list[list[int]] = []
+    for core in sorted(cores):
+        if runs and core == runs[-1][1] + 1:
+            runs[-1][1] = core
+        else:
+            runs.append([core, core])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

@@ -1,0 +1,232 @@
+"""Which workers there will be: the configuration meets the machine.
+
+Decides each worker's GPUs or cores, its memory and its limits. Pure: the same file on the same machine
+gives the same workers. Must not know how a worker is started or what it will serve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from supervisor.contract.config import Config, WorkerConfig, WorkerDefaults
+from supervisor.contract.fleet import Device, DeviceKind
+from supervisor.core.engine_choice import NoEngineError, choose_engine
+from supervisor.core.machine import Gpu, Machine, core_list
+from supervisor.core.memory import (
+    NotEnoughMemoryError,
+    Pool,
+    claimed_bytes,
+    divide,
+    gpu_pool,
+    ram_pool,
+    split_claim,
+)
+from supervisor.core.mistakes import Key, Mistake, MistakesError
+from supervisor.core.paths import Paths
+from supervisor.core.spec import WorkerSpec
+
+
+class PlacementError(MistakesError):
+    """A configuration that is valid but asks for what this machine does not have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wish:
+    """One worker with the devices that were found for it."""
+
+    key: Key
+    """Where the file says it: `("workers", 1)`, or `("workers",)` for `auto`."""
+    config: WorkerConfig
+    gpus: tuple[Gpu, ...]
+    cores: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A placement in the making; it goes on after a mistake, so that all of them are found."""
+
+    config: Config
+    machine: Machine
+    engines: Collection[str]
+    mistakes: list[Mistake] = field(default_factory=list)
+
+    def blame(self, wish: _Wish, setting: str, error: Exception) -> None:
+        """Note a mistake once, at the key that holds for the worker."""
+        own = len(wish.key) > 1 and setting in wish.config.model_fields_set
+        mistake = Mistake((*wish.key, setting) if own else ("worker_defaults", setting), str(error))
+        if mistake not in self.mistakes:
+            self.mistakes.append(mistake)
+
+
+def place(
+    config: Config, machine: Machine, *, paths: Paths, engines: Collection[str]
+) -> tuple[WorkerSpec, ...]:
+    """Return the workers of a configuration on a machine, in the file's order or by GPU index.
+
+    `engines` are the names in the engine registry.
+
+    Raises:
+        PlacementError: GPUs, cores, memory or engines that are not there; holds every mistake.
+    """
+    draft = _Draft(config, machine, engines)
+    wishes = _bind_cores(draft, _wishes(draft))
+    memory = _divide_memory(draft, wishes)
+    chosen = {wish.config.name: _choose_engine(draft, wish) for wish in wishes}
+    if draft.mistakes:
+        raise PlacementError(draft.mistakes)
+    return tuple(
+        _spec(
+            wish, draft, paths=paths, engine=chosen[wish.config.name], memory_bytes=memory[wish.config.name]
+        )
+        for wish in wishes
+    )
+
+
+def share_cores(cores: tuple[int, ...], parts: int) -> tuple[tuple[int, ...], ...]:
+    """Return disjoint runs of cores that are all of them together, as even as they can be.
+
+    Raises:
+        ValueError: more parts than cores.
+    """
+    if parts > len(cores):
+        raise ValueError(f"{parts} CPU workers need a core each, but this process may use {len(cores)}")
+    ordered = sorted(cores)
+    bounds = [len(ordered) * part // parts for part in range(parts + 1)] if parts else []
+    return tuple(tuple(ordered[start:end]) for start, end in pairwise(bounds))
+
+
+def _wishes(draft: _Draft) -> list[_Wish]:
+    config, machine = draft.config, draft.machine
+    if config.workers != "auto":
+        listed = enumerate(config.workers)
+        return [
+            _Wish(key=("workers", at), config=worker, gpus=_find_gpus(draft, ("workers", at), worker))
+            for at, worker in listed
+        ]
+    if machine.gpus:
+        return [
+            _Wish(
+                key=("workers",), config=WorkerConfig(name=f"gpu{gpu.index}", gpus=(gpu.uuid,)), gpus=(gpu,)
+            )
+            for gpu in machine.gpus
+        ]
+    names = (f"cpu{number}" for number in range(config.cpu_workers))
+    return [_Wish(key=("workers",), config=WorkerConfig(name=name), gpus=()) for name in names]
+
+
+def _find_gpus(draft: _Draft, key: Key, worker: WorkerConfig) -> tuple[Gpu, ...]:
+    by_id: dict[int | str, Gpu] = {gpu.index: gpu for gpu in draft.machine.gpus}
+    by_id |= {gpu.uuid: gpu for gpu in draft.machine.gpus}
+    found: list[Gpu] = []
+    for at, wanted in enumerate(worker.gpus):
+        gpu = by_id.get(wanted)
+        if gpu is None:
+            message = f"there is no GPU {wanted}: {_known_gpus(draft.machine)}"
+            draft.mistakes.append(Mistake((*key, "gpus", at), message))
+        elif gpu in found:
+            message = f"GPU {gpu.index} ({gpu.uuid}) is listed twice: name it once"
+            draft.mistakes.append(Mistake((*key, "gpus", at), message))
+        else:
+            found.append(gpu)
+    return tuple(found)
+
+
+def _known_gpus(machine: Machine) -> str:
+    if not machine.gpus:
+        return "this machine has none that the NVIDIA driver shows; leave gpus out to compute on the CPU"
+    known = ", ".join(f"{gpu.index} ({gpu.uuid}, {gpu.name})" for gpu in machine.gpus)
+    return f"this machine has {known}"
+
+
+def _bind_cores(draft: _Draft, wishes: list[_Wish]) -> list[_Wish]:
+    """Give the CPU workers cores of their own; GPU workers may use all."""
+    on_cpu = [wish for wish in wishes if not wish.config.gpus]
+    try:
+        shares = iter(share_cores(draft.machine.cores, len(on_cpu)))
+    except ValueError as error:
+        key: Key = ("workers",) if len(on_cpu[0].key) > 1 else ("cpu_workers",)
+        draft.mistakes.append(Mistake(key, f"{error}: write fewer"))
+        return wishes
+    return [
+        wish if wish.config.gpus else _Wish(key=wish.key, config=wish.config, gpus=(), cores=next(shares))
+        for wish in wishes
+    ]
+
+
+def _divide_memory(draft: _Draft, wishes: list[_Wish]) -> dict[str, int]:
+    """Return each worker's bytes by its name, summed over its GPUs."""
+    pools: dict[str, Pool] = {"": ram_pool(draft.machine.ram_bytes)}
+    pools |= {
+        gpu.uuid: gpu_pool(f"GPU {gpu.index} ({gpu.name})", gpu.memory_total_bytes)
+        for gpu in draft.machine.gpus
+    }
+    claims: dict[str, dict[str, int | None]] = {device: {} for device in pools}
+    for wish in wishes:
+        for device, claim in _claims(draft, wish, pools).items():
+            claims[device][wish.config.name] = claim
+    total = {wish.config.name: 0 for wish in wishes}
+    for device, pool in pools.items():
+        try:
+            for name, size in divide(pool, claims[device]).items():
+                total[name] += size
+        except NotEnoughMemoryError as error:
+            last = [wish for wish in wishes if wish.config.name in claims[device]][-1]
+            draft.blame(last, "memory", error)
+    return total
+
+
+def _claims(draft: _Draft, wish: _Wish, pools: Mapping[str, Pool]) -> dict[str, int | None]:
+    """Return what a worker claims of each pool; a worker whose GPUs were not found claims nothing."""
+    devices = [gpu.uuid for gpu in wish.gpus] if wish.config.gpus else [""]
+    totals = tuple(pools[device].total_bytes for device in devices)
+    memory = wish.config.memory or draft.config.worker_defaults.memory
+    claim = claimed_bytes(memory, total_bytes=sum(totals))
+    return dict(zip(devices, split_claim(claim, totals), strict=True))
+
+
+def _choose_engine(draft: _Draft, wish: _Wish) -> str:
+    wanted = wish.config.engine or draft.config.worker_defaults.engine
+    try:
+        return choose_engine(
+            wanted, has_gpus=bool(wish.config.gpus), machine=draft.machine, engines=draft.engines
+        )
+    except NoEngineError as error:
+        draft.blame(wish, "engine", error)
+        return wanted
+
+
+def _devices(wish: _Wish) -> tuple[Device, ...]:
+    if wish.gpus:
+        return tuple(
+            Device(kind=DeviceKind.GPU, id=gpu.uuid, label=f"GPU {gpu.index} {gpu.name}") for gpu in wish.gpus
+        )
+    cores = core_list(wish.cores)
+    return (Device(kind=DeviceKind.CPU, id=cores, label=f"CPU {cores}"),)
+
+
+def _spec(wish: _Wish, draft: _Draft, *, paths: Paths, engine: str, memory_bytes: int) -> WorkerSpec:
+    own, defaults = wish.config, draft.config.worker_defaults
+    return WorkerSpec(
+        name=own.name,
+        engine=engine,
+        devices=_devices(wish),
+        gpu_uuids=tuple(gpu.uuid for gpu in wish.gpus),
+        cpu_cores=wish.cores,
+        num_parallel=own.num_parallel or defaults.num_parallel,
+        max_loaded_models=own.max_loaded_models or defaults.max_loaded_models,
+        max_queue=own.max_queue or defaults.max_queue,
+        context_length=own.context_length or defaults.context_length,
+        keep_alive_s=_keep_alive_s(own, defaults),
+        memory_bytes=memory_bytes,
+        models=own.models,
+        env={**defaults.env, **own.env},
+        store=paths.store,
+        gguf_dir=paths.gguf_dir,
+    )
+
+
+def _keep_alive_s(own: WorkerConfig, defaults: WorkerDefaults) -> float | None:
+    """None means for ever, so whether the worker says anything is told by the fields that were set."""
+    return own.keep_alive if "keep_alive" in own.model_fields_set else defaults.keep_alive
