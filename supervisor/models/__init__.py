@@ -1,1 +1,1 @@
-"""What lies in a model store, read from headers only."""
+"""What lies in a store: GGUF headers, the files of a directory, their digests."""

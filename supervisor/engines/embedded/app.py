@@ -1,0 +1,59 @@
+"""The worker's HTTP application: exact routes, and failures in each surface's form."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from aiohttp import web
+
+from supervisor.engines.embedded.delivery import json_response
+from supervisor.engines.embedded.failures import TOO_LARGE, ApiError
+from supervisor.engines.embedded.listing import ListingRoutes
+from supervisor.engines.embedded.native import NativeRoutes
+from supervisor.engines.embedded.worker import Worker
+
+_LARGEST_BODY_BYTES: Final = 2**30
+"""The gateway has the limit that matters; this one keeps a stray client from filling the memory."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def make_app(worker: Worker) -> web.Application:
+    """Return the application with all routes."""
+    app = web.Application(middlewares=[translate_failures], client_max_size=_LARGEST_BODY_BYTES)
+    native, listing = NativeRoutes(worker), ListingRoutes(worker)
+    app.add_routes(
+        [
+            web.get("/", listing.root),
+            web.get("/api/version", listing.version),
+            web.get("/api/tags", listing.tags),
+            web.get("/api/ps", listing.ps, allow_head=False),
+            web.post("/api/show", listing.show),
+            web.post("/api/generate", native.generate),
+            web.post("/api/chat", native.chat),
+            web.get("/corral/slots", listing.slots, allow_head=False),
+        ]
+    )
+    return app
+
+
+@web.middleware
+async def translate_failures(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer a refused request in the form of its surface."""
+    try:
+        return await handler(request)
+    except ApiError as error:
+        return _failure(request, error.status, error.text)
+    except web.HTTPRequestEntityTooLarge:
+        return _failure(request, TOO_LARGE, "request body too large")
+    except web.HTTPNotFound:
+        return web.Response(text="404 page not found", status=404)
+    except web.HTTPMethodNotAllowed as error:
+        allowed = {"Allow": ", ".join(sorted(error.allowed_methods))}
+        return web.Response(text="405 method not allowed", status=405, headers=allowed)
+
+
+def _failure(_request: web.Request, status: int, text: str) -> web.Response:
+    body: dict[str, Any] = {"error": text}
+    return json_response(body, status)

@@ -1,0 +1,112 @@
+"""Carries a job out on a runner: its events, and what to do with a prompt that is too long.
+
+As Ollama does: the oldest messages go first, never those of the system nor the last one; what is still
+too long is cut in the middle, after the first `keep` tokens. llama.cpp needs one token of the context
+for the answer, so one token less than in Ollama is left of such a prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+
+from supervisor.engines.embedded.events import End, Event, Reader
+from supervisor.engines.embedded.failures import BAD_REQUEST, INPUT_TOO_LONG, ApiError, RunnerLostError
+from supervisor.engines.embedded.prompts import Conversation, Job, Text
+from supervisor.engines.embedded.upstream import PromptOverflowError, Upstream
+
+
+async def answer(upstream: Upstream, job: Job, *, context_length: int) -> AsyncGenerator[Event]:
+    """Yield the events of an answer; the last one is its `End`.
+
+    Raises:
+        ApiError: the runner refuses, or it or the connection to it is lost.
+    """
+    job = await _resumed(upstream, job)
+    try:
+        async with aclosing(_events(upstream, job)) as events:
+            async for event in events:
+                yield event
+    except PromptOverflowError as error:
+        if not job.truncate:
+            raise ApiError(BAD_REQUEST, INPUT_TOO_LONG) from error
+    else:
+        return
+    shorter = await _shortened(upstream, job, context_length - 1)
+    async with aclosing(_events(upstream, shorter)) as events:
+        async for event in events:
+            yield event
+
+
+async def context_tokens(upstream: Upstream, job: Job, text: str) -> tuple[int, ...]:
+    """Return prompt and answer as tokens, for the `context` field of generate."""
+    prompt = job.prompt
+    if isinstance(prompt, Text) and not isinstance(prompt.prompt, str):
+        return (*prompt.prompt, *await _tokens(upstream, text))
+    rendered = prompt.prompt if isinstance(prompt, Text) else await _rendered(upstream, prompt)
+    assert isinstance(rendered, str)
+    return await _tokens(upstream, rendered + text)
+
+
+async def _events(upstream: Upstream, job: Job) -> AsyncGenerator[Event]:
+    reader = Reader()
+    path, body = job.request()
+    complete = False
+    async with aclosing(upstream.stream(path, body)) as items:
+        async for item in items:
+            for event in reader.read(item):
+                complete = isinstance(event, End)
+                yield event
+    if not complete:
+        raise RunnerLostError
+
+
+async def _resumed(upstream: Upstream, job: Job) -> Job:
+    """Put the tokens of an earlier answer before the new prompt."""
+    if not isinstance(job.prompt, Conversation) or not job.prompt.after:
+        return job
+    return replace(job, prompt=Text(await _rendered(upstream, job.prompt)))
+
+
+async def _shortened(upstream: Upstream, job: Job, limit: int) -> Job:
+    prompt = job.prompt
+    if isinstance(prompt, Conversation):
+        prompt = await _fewer_messages(upstream, prompt, limit)
+        tokens = await _tokens(upstream, await _rendered(upstream, prompt))
+    elif isinstance(prompt.prompt, str):
+        tokens = await _tokens(upstream, prompt.prompt)
+    else:
+        tokens = prompt.prompt
+    return replace(job, prompt=prompt if len(tokens) <= limit else Text(cut(tokens, job.keep, limit)))
+
+
+async def _fewer_messages(upstream: Upstream, prompt: Conversation, limit: int) -> Conversation:
+    """Return it with the fewest of its oldest messages left out; bisected, as each try renders all."""
+    least, most = 0, len(prompt.messages) - 1
+    while least < most:
+        middle = (least + most) // 2
+        tokens = await _tokens(upstream, await _rendered(upstream, prompt.without_oldest(middle)))
+        least, most = (least, middle) if len(tokens) <= limit else (middle + 1, most)
+    return prompt.without_oldest(least)
+
+
+def cut(tokens: tuple[int, ...], keep: int, limit: int) -> tuple[int, ...]:
+    """Return at most `limit` tokens: the first `keep` and then the last ones."""
+    kept = min(len(tokens) if keep < 0 else keep, limit - 1)
+    return (*tokens[:kept], *tokens[len(tokens) - (limit - kept) :])
+
+
+async def _rendered(upstream: Upstream, prompt: Conversation) -> str:
+    answer = await upstream.call("/apply-template", prompt.template_body())
+    before = await _text(upstream, prompt.after) if prompt.after else ""
+    return before + str(answer["prompt"])
+
+
+async def _tokens(upstream: Upstream, text: str) -> tuple[int, ...]:
+    body = {"content": text, "add_special": True, "parse_special": True}
+    return tuple((await upstream.call("/tokenize", body))["tokens"])
+
+
+async def _text(upstream: Upstream, tokens: tuple[int, ...]) -> str:
+    return str((await upstream.call("/detokenize", {"tokens": list(tokens)}))["content"])

@@ -1,0 +1,137 @@
+"""Routes that tell what there is: version, tags, ps, show, and the slots as llama.cpp counts them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from aiohttp import web
+
+from supervisor.contract import wire
+from supervisor.engines.embedded import bodies
+from supervisor.engines.embedded.delivery import json_response
+from supervisor.engines.embedded.failures import BAD_REQUEST, NOT_FOUND, ApiError
+from supervisor.engines.embedded.frames import timestamp
+from supervisor.engines.embedded.leases import Row
+from supervisor.engines.embedded.worker import Worker
+from supervisor.models.directory import ModelFile
+
+_FOR_EVER: Final = timedelta(seconds=2**63 / 1e9)
+"""The longest duration Go knows, some 292 years: how Ollama says `for ever`."""
+_NANOSECONDS: Final = 1e9
+_NOT_SHOWN: Final = ("general.name", "tokenizer.chat_template")
+
+
+class ListingRoutes:
+    """Handlers that change nothing."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    async def root(self, _request: web.Request) -> web.Response:
+        """GET /: how clients see that a server is there."""
+        return web.Response(text=wire.RUNNING_TEXT)
+
+    async def version(self, _request: web.Request) -> web.Response:
+        """GET /api/version."""
+        return json_response({"version": wire.OLLAMA_API_VERSION})
+
+    async def tags(self, _request: web.Request) -> web.Response:
+        """GET /api/tags."""
+        return json_response({"models": [self.entry(model) for model in await self._worker.models()]})
+
+    def entry(self, model: ModelFile) -> dict[str, Any]:
+        """Return a model's row in tags."""
+        return {
+            "name": model.name.short,
+            "model": model.name.short,
+            "modified_at": timestamp(modified_at(model)),
+            "size": model.id.size_bytes,
+            "digest": self._worker.digests.known(model.id),
+            "details": model.facts.details,
+        }
+
+    async def ps(self, _request: web.Request) -> web.Response:
+        """GET /api/ps: loaded models, those that stay longest first."""
+        models = {model.name.key: model for model in await self._worker.models()}
+        rows = sorted(self._worker.leases.rows(), key=lambda row: -row.resident.expires_at)
+        listed = [(row, models.get(row.resident.variant.model)) for row in rows]
+        return json_response({"models": [self._ps_row(r, m) for r, m in listed if m is not None]})
+
+    def _ps_row(self, row: Row, model: ModelFile) -> dict[str, Any]:
+        resident = row.resident
+        return {
+            "name": model.name.short,
+            "model": model.name.short,
+            "size": resident.size_bytes,
+            "digest": self._worker.digests.known(model.id),
+            "details": model.facts.details,
+            "expires_at": timestamp(_expiry(row)),
+            "size_vram": 0,
+            "context_length": resident.variant.context_length,
+            wire.SLOTS_FIELD: resident.slots,
+        }
+
+    async def show(self, request: web.Request) -> web.Response:
+        """POST /api/show."""
+        body = bodies.decode(await request.read(), bodies.SHOW)
+        name = body.get("model") or body.get("name") or ""
+        if not name:
+            raise ApiError(BAD_REQUEST, wire.MODEL_REQUIRED)
+        model = self._worker.find(name)
+        if model is None:
+            raise ApiError(NOT_FOUND, wire.model_not_found(name))
+        return json_response(shown(model))
+
+    async def slots(self, _request: web.Request) -> web.Response:
+        """GET /corral/slots: what the runners compute now, counted at llama.cpp and not assumed."""
+        rows = self._worker.leases.rows()
+        waiting = self._worker.leases.waiting()
+        counted = await asyncio.gather(*(self._count(row) for row in rows))
+        models = [
+            {
+                "model": row.resident.variant.model,
+                "slots": row.resident.slots,
+                "busy": busy,
+                "waiting": waiting.get(row.resident.variant.model, 0),
+            }
+            for row, busy in zip(rows, counted, strict=True)
+        ]
+        return json_response({"models": models, "pending": sum(waiting.values()), "busy": sum(counted)})
+
+    async def _count(self, row: Row) -> int:
+        try:
+            slots = await self._worker.upstream(row.runner).call("/slots")
+        except ApiError:  # it ends just now
+            return 0
+        return sum(slot["is_processing"] for slot in slots)
+
+
+def modified_at(model: ModelFile) -> datetime:
+    """Return when the file changed last."""
+    return datetime.fromtimestamp(model.id.mtime_ns / _NANOSECONDS, UTC)
+
+
+def shown(model: ModelFile) -> dict[str, Any]:
+    """Return the body of /api/show."""
+    facts = model.facts
+    info = {key: value for key, value in facts.info.items() if key not in _NOT_SHOWN}
+    return {
+        "modelfile": f'# Modelfile generated by "ollama show"\nFROM {model.id.path}\n',
+        "template": facts.chat_template or "{{ .Prompt }}",
+        "details": facts.details,
+        "model_info": info,
+        "capabilities": list(facts.capabilities),
+        "modified_at": timestamp(modified_at(model)),
+    }
+
+
+def _expiry(row: Row) -> datetime:
+    now, resident = datetime.now(UTC), row.resident
+    if math.isinf(resident.keep_alive_s):
+        return now + _FOR_EVER
+    if resident.busy:
+        return now + timedelta(seconds=resident.keep_alive_s)
+    return now + timedelta(seconds=resident.expires_at - asyncio.get_running_loop().time())

@@ -1,0 +1,132 @@
+"""What all handlers share: the models on disk, the slots, the runners. Finds, asks and lists.
+
+Decides a model's context and slots from the request and the file. Knows nothing of HTTP bodies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+
+from supervisor.contract.durations import InvalidDurationError, parse_keep_alive
+from supervisor.contract.footprint import estimate
+from supervisor.contract.names import InvalidModelNameError, ModelName
+from supervisor.engines.embedded.failures import BAD_REQUEST, ApiError
+from supervisor.engines.embedded.leases import Leases
+from supervisor.engines.embedded.residency import Ask, Load, Variant
+from supervisor.engines.embedded.runners import Order, Runner, spawn
+from supervisor.engines.embedded.settings import Settings
+from supervisor.engines.embedded.upstream import Upstream
+from supervisor.models.digests import Digests
+from supervisor.models.directory import Directory, ModelFile
+
+_LEAST_CONTEXT: Final = 4
+_DIGEST_WAIT_S: Final = 2.0
+"""A listing waits this long for a file that is being hashed; then it goes out without that digest."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Worker:
+    """The parts of one worker process."""
+
+    settings: Settings
+    directory: Directory
+    digests: Digests
+    leases: Leases
+    session: aiohttp.ClientSession
+
+    def find(self, name: str) -> ModelFile | None:
+        """Return the model of that name, or None; an invalid name has no model."""
+        try:
+            key = ModelName.parse(name).key
+        except InvalidModelNameError:
+            return None
+        return self.directory.scan().get(key)
+
+    def context_length(self, model: ModelFile, options: Mapping[str, Any]) -> int:
+        """Return the tokens of one slot: as asked, as configured, but never more than it was trained for."""
+        asked = max(_LEAST_CONTEXT, options.get("num_ctx") or self.settings.context_length)
+        return min(asked, model.facts.context_length or asked)
+
+    def ask(self, model: ModelFile, options: Mapping[str, Any], keep_alive_s: float | None) -> Ask:
+        """Return what to ask of the slots for one request."""
+        context_length, slots = self.context_length(model, options), self.settings.num_parallel
+        need = estimate(
+            size_bytes=model.id.size_bytes,
+            model_info=model.facts.info,
+            context_length=context_length,
+            slots=slots,
+        )
+        weights = f"{model.id.path}:{model.id.size_bytes}:{model.id.mtime_ns}"
+        return Ask(
+            id=self.leases.next_id(),
+            variant=Variant(model.name.key, weights, context_length),
+            slots=slots,
+            need_bytes=need.total_bytes,
+            keep_alive_s=keep_alive_s,
+        )
+
+    def lease(
+        self, model: ModelFile, options: Mapping[str, Any], keep_alive_s: float | None
+    ) -> AbstractAsyncContextManager[Runner]:
+        """Wait for a slot of the model and hold it."""
+        return self.leases.lease(self.ask(model, options, keep_alive_s))
+
+    def upstream(self, runner: Runner) -> Upstream:
+        """Return the way to talk to a runner."""
+        return Upstream(self.session, runner)
+
+    async def models(self) -> list[ModelFile]:
+        """Return the models, those changed last first, once their digests are known or took too long."""
+        models = sorted(self.directory.scan().values(), key=lambda m: -m.id.mtime_ns)
+        self.digests.begin(m.id for m in models)
+        await self.digests.wait((m.id for m in models), timeout_s=_DIGEST_WAIT_S)
+        return models
+
+
+def keep_alive_of(body: Mapping[str, Any]) -> float | None:
+    """Return a request's keep-alive in seconds, `inf` for ever, None when it says nothing.
+
+    Raises:
+        ApiError: 400 with Go's text.
+    """
+    value = body.get("keep_alive")
+    if value is None:
+        return None
+    try:
+        seconds = parse_keep_alive(value)
+    except InvalidDurationError as error:
+        raise ApiError(BAD_REQUEST, str(error)) from error
+    return math.inf if seconds is None else seconds
+
+
+class Starter:
+    """Starts the runner of a load, with the threads that this worker's cores allow."""
+
+    def __init__(self, directory: Directory, threads: int) -> None:
+        self._directory = directory
+        self._threads = threads
+
+    async def __call__(self, load: Load, on_exit: Callable[[Runner, int], None]) -> Runner:
+        """Return the new process.
+
+        Raises:
+            OSError: the model's file is gone, or no process can be started.
+        """
+        model = self._directory.scan().get(load.variant.model)
+        if model is None:
+            raise FileNotFoundError(f"the file of {load.variant.model} is gone")
+        order = Order(
+            path=model.id.path,
+            name=model.name.short,
+            context_length=load.variant.context_length,
+            slots=load.slots,
+            threads=self._threads,
+            embeds=model.facts.embeds,
+        )
+        return await spawn(order, on_exit)

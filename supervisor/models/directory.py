@@ -1,0 +1,123 @@
+"""Which models a directory of GGUF files holds: `NAME.gguf` is the model `NAME:latest`.
+
+Decides names and re-reads a header only when size or time of a file changed, so that a listing costs
+one stat a file. Must not know what is loaded. A file whose header is broken stays listed: loading it
+then tells the client why.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from supervisor.contract.names import InvalidModelNameError, ModelName
+from supervisor.models.facts import NOTHING_KNOWN, ModelFacts, facts_of
+from supervisor.models.gguf import InvalidGgufError, parse_header
+
+_SUFFIX: Final = ".gguf"
+
+
+class Report(Protocol):
+    """Takes a file that is passed over or broken, and why."""
+
+    def __call__(self, event: str, *, file: str, reason: str) -> object:
+        """Tell a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileId:
+    """What tells one state of a file from another without reading it."""
+
+    path: str
+    size_bytes: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """One model of the directory."""
+
+    name: ModelName
+    id: FileId
+    facts: ModelFacts
+
+
+class Directory:
+    """The models in one directory, read again whenever somebody asks."""
+
+    def __init__(self, path: Path, report: Report) -> None:
+        self._path = path
+        self._report = report
+        self._known: dict[str, ModelFile | None] = {}
+        self._ids: dict[str, FileId] = {}
+
+    def scan(self) -> Mapping[str, ModelFile]:
+        """Return the models by the key of their name; an unreadable directory is empty.
+
+        Two files that differ only in case are one model: the first in alphabetical order wins.
+        """
+        found: dict[str, ModelFile] = {}
+        for file_id in _gguf_files(self._path):
+            model = self._model(file_id)
+            if model is not None:
+                found.setdefault(model.name.key, model)
+        return found
+
+    def _model(self, file_id: FileId) -> ModelFile | None:
+        if self._ids.get(file_id.path) != file_id:
+            self._known[file_id.path] = self._read(file_id)
+            self._ids[file_id.path] = file_id
+        return self._known[file_id.path]
+
+    def _read(self, file_id: FileId) -> ModelFile | None:
+        path = Path(file_id.path)
+        try:
+            name = ModelName.parse(path.name[: -len(_SUFFIX)])
+        except InvalidModelNameError as error:
+            self._report("model_file_skipped", file=path.name, reason=str(error))
+            return None
+        return ModelFile(name, file_id, self._facts(path))
+
+    def _facts(self, path: Path) -> ModelFacts:
+        try:
+            return read_facts(path)
+        except (InvalidGgufError, OSError) as error:
+            self._report("model_file_broken", file=path.name, reason=str(error))
+            return NOTHING_KNOWN
+
+
+def read_facts(path: Path) -> ModelFacts:
+    """Return the facts of one file, touching only the pages of its header.
+
+    Raises:
+        InvalidGgufError: not a GGUF file, or cut short.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            raise InvalidGgufError("the file is empty")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data, memoryview(data) as view:
+            header = parse_header(view.toreadonly())
+        return facts_of(header)
+
+
+def _gguf_files(path: Path) -> list[FileId]:
+    try:
+        with os.scandir(path) as entries:
+            named = sorted((e for e in entries if e.name.endswith(_SUFFIX)), key=lambda e: e.name)
+    except OSError:
+        return []
+    return [found for entry in named if (found := _file_id(entry)) is not None]
+
+
+def _file_id(entry: os.DirEntry[str]) -> FileId | None:
+    """A file may vanish between the listing and the stat; then it is not there."""
+    try:
+        stat = entry.stat()
+        return FileId(entry.path, stat.st_size, stat.st_mtime_ns) if entry.is_file() else None
+    except OSError:
+        return None

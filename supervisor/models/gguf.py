@@ -1,0 +1,146 @@
+"""What a GGUF file says of itself: the key-value header and the shapes of its tensors.
+
+Decides how header bytes are read, and nothing about what they mean (see `facts.py`). Works on any
+buffer (a memory map, so that only touched pages are read) and never trusts a length it finds there.
+
+Source: the GGUF specification, versions 2 and 3, little endian.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+Scalar = str | int | float | bool
+Value = Scalar | tuple[Scalar, ...] | None
+
+KEPT_ARRAY_LENGTH: Final = 512
+"""Longer arrays (vocabularies, merges) are read over; only their length is kept."""
+
+_MAGIC: Final = b"GGUF"
+_VERSIONS: Final = (2, 3)
+_STRING: Final = 8
+_ARRAY: Final = 9
+_SCALARS: Final = {
+    code: struct.Struct("<" + letter)
+    for code, letter in zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True)
+}
+_U32: Final = _SCALARS[4]
+_U64: Final = _SCALARS[10]
+
+
+class InvalidGgufError(ValueError):
+    """Bytes that are no GGUF header, with the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The header of one file."""
+
+    version: int
+    values: Mapping[str, Value]
+    """Values by key; an array longer than `KEPT_ARRAY_LENGTH` is None."""
+    array_lengths: Mapping[str, int]
+    tensor_count: int
+    parameter_count: int
+    """Elements of all tensors together."""
+
+
+@dataclass(slots=True)
+class _Cursor:
+    """A position in the bytes that cannot leave them."""
+
+    data: memoryview
+    at: int = 0
+    lengths: dict[str, int] = field(default_factory=dict)
+
+    def take(self, count: int) -> memoryview:
+        end = self.at + count
+        if end > len(self.data):
+            raise InvalidGgufError(f"the file ends at byte {len(self.data)} inside its header")
+        piece = self.data[self.at : end]
+        self.at = end
+        return piece
+
+    def number(self, form: struct.Struct) -> int | float | bool:
+        value: int | float | bool = form.unpack(self.take(form.size))[0]
+        return value
+
+    def u64(self) -> int:
+        return int(_U64.unpack(self.take(8))[0])
+
+    def u32(self) -> int:
+        return int(_U32.unpack(self.take(4))[0])
+
+    def text(self) -> str:
+        return str(self.take(self.u64()), "utf-8", "replace")
+
+    def scalar(self, code: int) -> Scalar:
+        if code == _STRING:
+            return self.text()
+        form = _SCALARS.get(code)
+        if form is None:
+            raise InvalidGgufError(f"unknown value type {code} in the header")
+        return self.number(form)
+
+
+def parse_header(data: bytes | memoryview) -> Header:
+    """Return the header at the start of `data`.
+
+    Raises:
+        InvalidGgufError: not a GGUF file, an unknown version, or cut short.
+    """
+    cursor = _Cursor(memoryview(data))
+    if len(data) < len(_MAGIC) or bytes(cursor.take(4)) != _MAGIC:
+        raise InvalidGgufError("not a GGUF file: the magic bytes are missing")
+    version = cursor.u32()
+    if version not in _VERSIONS:
+        raise InvalidGgufError(f"GGUF version {version} is unknown; 2 and 3 are read")
+    tensors, keys = cursor.u64(), cursor.u64()
+    values: dict[str, Value] = {}
+    for _ in range(keys):
+        key = cursor.text()
+        values[key] = _value(cursor, key)
+    parameters = sum(_tensor_elements(cursor) for _ in range(tensors))
+    return Header(version, values, cursor.lengths, tensors, parameters)
+
+
+def _value(cursor: _Cursor, key: str) -> Value:
+    code = cursor.u32()
+    return _array(cursor, key) if code == _ARRAY else cursor.scalar(code)
+
+
+def _array(cursor: _Cursor, key: str) -> tuple[Scalar, ...] | None:
+    code, length = cursor.u32(), cursor.u64()
+    cursor.lengths[key] = length
+    if length <= KEPT_ARRAY_LENGTH:
+        return tuple(cursor.scalar(code) for _ in range(length))
+    if code == _STRING:
+        _skip_texts(cursor, length)
+    elif code in _SCALARS:
+        cursor.take(length * _SCALARS[code].size)
+    else:
+        raise InvalidGgufError(f"array {key} has the unknown element type {code}")
+    return None
+
+
+def _skip_texts(cursor: _Cursor, count: int) -> None:
+    """Step over strings; a loop of its own because a vocabulary has 150,000 of them."""
+    data, at, unpack = cursor.data, cursor.at, _U64.unpack_from
+    try:
+        for _ in range(count):
+            at += 8 + unpack(data, at)[0]
+    except struct.error as error:
+        raise InvalidGgufError(f"the file ends at byte {len(data)} inside its header") from error
+    cursor.at = at
+    cursor.take(0)
+
+
+def _tensor_elements(cursor: _Cursor) -> int:
+    cursor.text()
+    dimensions = [cursor.u64() for _ in range(cursor.u32())]
+    cursor.take(_U32.size + _U64.size)  # its type and offset
+    return math.prod(dimensions)
