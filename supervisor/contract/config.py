@@ -162,15 +162,22 @@ def _check_gpu(value: object) -> int | str:
     )
 
 
-def _check_env(value: dict[str, str]) -> dict[str, str]:
-    for name, text in value.items():
-        if not _VARIABLE.match(name) or "\0" in text:
-            raise ValueError(f"{shown(name)} can be no environment variable: write NAME: value")
-        if name in _SET_BY_KEY:
-            raise ValueError(f"{name} is Corral's to set: write the key {_SET_BY_KEY[name]} instead")
-        if name == "OLLAMA_HOST":
-            raise ValueError("OLLAMA_HOST is Corral's to set: each worker gets a port of its own")
-    return value
+def _check_variable(name: str) -> str:
+    if not _VARIABLE.match(name):
+        raise ValueError(f"{shown(name)} can be no environment variable: write NAME: value")
+    if name in _SET_BY_KEY:
+        raise ValueError(f"{name} is Corral's to set: write the key {_SET_BY_KEY[name]} instead")
+    if name == "OLLAMA_HOST":
+        raise ValueError(
+            "OLLAMA_HOST is Corral's to set, because each worker has a port of its own: remove it"
+        )
+    return name
+
+
+def _check_variable_text(text: str) -> str:
+    if "\0" in text:
+        raise ValueError(f"{shown(text)} has a NUL in it, which no environment variable can hold: remove it")
+    return text
 
 
 def _is_loopback(host: str) -> bool:
@@ -183,7 +190,7 @@ def _is_loopback(host: str) -> bool:
 def _kind_of_workers(value: object) -> str | None:
     if isinstance(value, (list, tuple)):
         return "list"
-    return "auto" if isinstance(value, str) else None
+    return "auto" if value == "auto" else None
 
 
 def _check_workers(workers: tuple[WorkerConfig, ...]) -> tuple[WorkerConfig, ...]:
@@ -203,7 +210,9 @@ Memory = Annotated[str, BeforeValidator(_check_memory)]
 ModelNameText = Annotated[str, AfterValidator(_check_model_name)]
 WorkerName = Annotated[str, AfterValidator(_check_worker_name)]
 GpuId = Annotated[int | str, BeforeValidator(_check_gpu)]
-Env = Annotated[dict[str, str], AfterValidator(_check_env)]
+Env = dict[
+    Annotated[str, AfterValidator(_check_variable)], Annotated[str, AfterValidator(_check_variable_text)]
+]
 Engine = Literal["auto", "embedded", "ollama"]
 
 

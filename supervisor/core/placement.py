@@ -172,8 +172,9 @@ def _divide_memory(draft: _Draft, wishes: list[_Wish]) -> dict[str, int]:
             for name, size in divide(pool, claims[device]).items():
                 total[name] += size
         except NotEnoughMemoryError as error:
-            last = [wish for wish in wishes if wish.config.name in claims[device]][-1]
-            draft.blame(last, "memory", error)
+            sharing = [wish for wish in wishes if wish.config.name in claims[device]]
+            claiming = [wish for wish in sharing if wish.config.memory not in (None, "auto")]
+            draft.blame((claiming or sharing)[-1], "memory", error)
     return total
 
 

@@ -1,0 +1,154 @@
+"""What pydantic found wrong with a configuration, in the words of somebody who edits the file.
+
+Decides the sentences and which key each belongs to. Must not know YAML or lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any, Final, get_args
+
+from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic_core import ErrorDetails
+
+from supervisor.contract.config import REPEATED_NAME, Config, shown
+from supervisor.core.mistakes import Key, Mistake, key_text
+
+_Section = type[BaseModel]
+
+
+def schema_mistakes(error: ValidationError, tree: JsonValue) -> list[Mistake]:
+    """Return the mistakes of a tree that the schema refuses, one for each thing to mend."""
+    mistakes = [
+        _mistake(details, tree)
+        for details in error.errors(include_url=False)
+        if details["type"] != REPEATED_NAME
+    ]
+    return mistakes + list(_repeated_names(tree))
+
+
+def sections(model: _Section = Config, at: str = "") -> dict[str, _Section]:
+    """Return every section of the schema by its key, lists of sections by `KEY[]`."""
+    found = {at: model}
+    for name, field in model.model_fields.items():
+        for section, in_list in _sections_in(field.annotation, in_list=False):
+            key = f"{at}.{name}".removeprefix(".") + ("[]" if in_list else "")
+            found |= sections(section, key)
+    return found
+
+
+def _sections_in(annotation: object, *, in_list: bool) -> Iterator[tuple[_Section, bool]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation, in_list
+    inside_list = in_list or getattr(annotation, "__origin__", None) is tuple
+    for argument in get_args(annotation):
+        yield from _sections_in(argument, in_list=inside_list)
+
+
+def _mistake(details: ErrorDetails, tree: JsonValue) -> Mistake:
+    key = _key_in(tree, details["loc"])
+    sentence = _SENTENCES.get(details["type"])
+    if sentence is None:
+        return Mistake(key, f"{shown(details['input'])} is wrong: {details['msg']}")
+    return Mistake(key, sentence(key, details["input"], details.get("ctx", {})))
+
+
+def _key_in(tree: JsonValue, loc: tuple[int | str, ...]) -> Key:
+    """Return pydantic's path without the steps that name its types and not the file's keys."""
+    key: list[int | str] = []
+    for at, step in enumerate(loc):
+        match tree, step:
+            case dict(), str() if step in tree:
+                tree = tree[step]
+            case list(), int():
+                tree = tree[step]
+            case dict(), str() if at == len(loc) - 1 and step != "[key]":
+                pass  # the key that is missing
+            case _:
+                continue
+        key.append(step)
+    return tuple(key)
+
+
+def _unknown_key(key: Key, _value: object, _context: Mapping[str, Any]) -> str:
+    every = sections()
+    name, place = str(key[-1]), _place(key[:-1])
+    here = list(every[place].model_fields)
+    close = get_close_matches(name.lower().replace("-", "_"), here, n=1)
+    if close:
+        return f"is not known here; did you mean {close[0]}?"
+    elsewhere = [
+        section or "the top of the file" for section, model in every.items() if name in model.model_fields
+    ]
+    if elsewhere:
+        return f"is not known here; it belongs under {' or '.join(elsewhere)}"
+    return f"is not known here; the keys here are {', '.join(here)}"
+
+
+def _place(key: Key) -> str:
+    return key_text(tuple(step if isinstance(step, str) else 0 for step in key)).replace("[0]", "[]")
+
+
+def _one_of(_key: Key, value: object, context: Mapping[str, Any]) -> str:
+    return f"must be {str(context['expected']).replace(chr(39), '')}, not {shown(value)}"
+
+
+def _text(_key: Key, value: object, _context: Mapping[str, Any]) -> str:
+    if value is None:
+        return "is empty: write a value behind it, or leave the key out"
+    if isinstance(value, (dict, list)):
+        return f"must be a text, not {shown(value)}"
+    return f'must be a text, not {shown(value)}: put it into quotes, "{shown(value)}"'
+
+
+def _whole_number(_key: Key, value: object, _context: Mapping[str, Any]) -> str:
+    return f"must be a whole number, not {shown(value)}"
+
+
+def _section(key: Key, value: object, _context: Mapping[str, Any]) -> str:
+    keys = ", ".join(sections()[_place(key)].model_fields)
+    if value is None:
+        return f"is empty: write its keys beneath it, indented, or leave it out (keys: {keys})"
+    return f"must be keys with values ({keys}), not {shown(value)}"
+
+
+def _list(_key: Key, value: object, _context: Mapping[str, Any]) -> str:
+    example = "a, b" if value is None or isinstance(value, dict) else shown(value)
+    return f"must be a list, not {shown(value)}: write [{example}]"
+
+
+def _own_words(_key: Key, _value: object, context: Mapping[str, Any]) -> str:
+    return str(context["error"])
+
+
+_SENTENCES: Final[Mapping[str, Callable[[Key, object, Mapping[str, Any]], str]]] = {
+    "dict_type": lambda _key, value, _: f"must be names with values (NAME: value), not {shown(value)}",
+    "extra_forbidden": _unknown_key,
+    "greater_than_equal": lambda _key, value, ctx: f"must be at least {ctx['ge']}, not {shown(value)}",
+    "int_from_float": _whole_number,
+    "int_type": _whole_number,
+    "less_than_equal": lambda _key, value, ctx: f"must be at most {ctx['le']}, not {shown(value)}",
+    "literal_error": _one_of,
+    "missing": lambda _key, _value, _: "is missing: it has no default, so write it",
+    "model_type": _section,
+    "string_type": _text,
+    "tuple_type": _list,
+    "value_error": _own_words,
+    "workers": lambda _key, value, _: f"must be auto or a list of workers, not {shown(value)}",
+}
+"""Sentences by pydantic's type of error: what is wrong and what to write instead."""
+
+
+def _repeated_names(tree: JsonValue) -> Iterator[Mistake]:
+    """Find workers of one name even where other mistakes keep the schema from looking."""
+    workers = tree.get("workers") if isinstance(tree, dict) else None
+    first: dict[str, int] = {}
+    for at, worker in enumerate(workers if isinstance(workers, list) else []):
+        name = worker.get("name") if isinstance(worker, dict) else None
+        if not isinstance(name, str):
+            continue
+        if name in first:
+            message = f"{shown(name)} is the name of workers[{first[name]}] already: each needs its own"
+            yield Mistake(("workers", at, "name"), message)
+        first.setdefault(name, at)

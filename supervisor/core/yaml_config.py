@@ -1,0 +1,73 @@
+"""Corral's configuration from YAML text, or every mistake in it with file, line and key.
+
+Decides nothing about single keys: the text is `yaml_tree`'s, the schema is the contract's. Reads no files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from supervisor.contract.config import Config
+from supervisor.core.mistakes import ConfigError, ConfigMistake, Mistake, key_text
+from supervisor.core.schema_mistakes import schema_mistakes
+from supervisor.core.yaml_tree import Tree, read_tree
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigSource:
+    """A valid configuration and where each of its keys is written."""
+
+    config: Config
+    file: str
+    tree: Tree
+
+    def blame(self, mistakes: Sequence[Mistake]) -> ConfigError:
+        """Return later findings (paths, placement) as an error that names file and line."""
+        return ConfigError([_located(mistake, self.tree, self.file) for mistake in mistakes])
+
+
+def parse_config(text: str, *, file: str) -> Config:
+    """Return the configuration that a YAML text means; `file` names it in mistakes.
+
+    Raises:
+        ConfigError: holds every mistake.
+    """
+    return parse_source(text, file=file).config
+
+
+def parse_source(text: str, *, file: str) -> ConfigSource:
+    """Return the configuration with the lines of its keys.
+
+    Raises:
+        ConfigError: holds every mistake, in the order of the lines.
+    """
+    tree = read_tree(text)
+    mistakes = [
+        ConfigMistake(file, found.line, key_text(found.key), found.message) for found in tree.mistakes
+    ]
+    unreadable = tree.value is None and mistakes
+    if unreadable:
+        raise ConfigError(mistakes)
+    if tree.value is None:
+        tree.value = {}
+    if not isinstance(tree.value, dict):
+        raise ConfigError(
+            [ConfigMistake(file, 1, "", "the file must hold keys with values, such as workers: auto")]
+        )
+    try:
+        config = Config.model_validate_json(json.dumps(tree.value))
+    except ValidationError as error:
+        known = {found.key for found in tree.mistakes}
+        found = [mistake for mistake in schema_mistakes(error, tree.value) if mistake.key not in known]
+        mistakes += [_located(mistake, tree, file) for mistake in found]
+    if mistakes:
+        raise ConfigError(sorted(mistakes, key=lambda mistake: mistake.line or 0))
+    return ConfigSource(config, file, tree)
+
+
+def _located(mistake: Mistake, tree: Tree, file: str) -> ConfigMistake:
+    return ConfigMistake(file, tree.line_of(mistake.key), key_text(mistake.key), mistake.message)

@@ -1,0 +1,47 @@
+"""Reads the configuration file. What it means is `supervisor/core/yaml_config.py`'s to say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from supervisor.contract.config import Config
+from supervisor.core.mistakes import ConfigError, ConfigMistake
+from supervisor.core.yaml_config import ConfigSource, parse_source
+from supervisor.core.yaml_tree import Tree
+
+NO_FILE = "the defaults"
+"""What mistakes name where there is no file."""
+
+
+def load_config(path: Path | None) -> Config:
+    """Return the configuration of a file; None is all defaults.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds mistakes.
+    """
+    return load_source(path).config
+
+
+def load_source(path: Path | None) -> ConfigSource:
+    """Return the same with the lines of its keys.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds mistakes.
+    """
+    if path is None:
+        return ConfigSource(Config(), NO_FILE, Tree(value={}))
+    return parse_source(_read(path), file=str(path))
+
+
+def _read(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        reason = f"the file cannot be read: {error.strerror}"
+        raise ConfigError([ConfigMistake(str(path), None, "", reason)]) from error
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        reason = f"the byte 0x{content[error.start]:02x} is no UTF-8: save the file as UTF-8"
+        raise ConfigError([ConfigMistake(str(path), line, "", reason)]) from error
