@@ -1,0 +1,61 @@
+"""The fleet as the gateway is told of it: each change makes a new snapshot with a higher generation.
+
+Decides what a snapshot says after a move or a spawn. Does not know who reads it, nor what time it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from supervisor.contract.fleet import FleetSnapshot, WorkerState, WorkerStatus
+from supervisor.core.spec import WorkerSpec
+from supervisor.core.worker import ALIVE, Announce
+
+
+def first_snapshot(boot_id: str, specs: Iterable[WorkerSpec], *, since_unix: float) -> FleetSnapshot:
+    """Return the fleet before anything was started."""
+    workers = tuple(_stopped(spec, since_unix) for spec in specs)
+    return FleetSnapshot(boot_id=boot_id, generation=1, workers=workers)
+
+
+def moved(status: WorkerStatus, announce: Announce, *, since_unix: float) -> WorkerStatus:
+    """Return the status after a move; where no process exists it has neither pid nor address."""
+    state = announce.new
+    update: dict[str, object] = {"state": state, "reason": announce.reason, "since_unix": since_unix}
+    if state not in ALIVE or state is WorkerState.STARTING:
+        update |= {"pid": None, "base_url": ""}
+    return status.model_copy(update=update)
+
+
+def spawned(status: WorkerStatus, *, pid: int, port: int) -> WorkerStatus:
+    """Return the status with its next incarnation."""
+    base_url = f"http://127.0.0.1:{port}"
+    update = {"pid": pid, "base_url": base_url, "incarnation": status.incarnation + 1}
+    return status.model_copy(update=update)
+
+
+def with_status(snapshot: FleetSnapshot, status: WorkerStatus) -> FleetSnapshot:
+    """Return the next snapshot, in which the worker of that name has `status`."""
+    workers = tuple(status if old.worker == status.worker else old for old in snapshot.workers)
+    return snapshot.model_copy(update={"generation": snapshot.generation + 1, "workers": workers})
+
+
+def _stopped(spec: WorkerSpec, since_unix: float) -> WorkerStatus:
+    return WorkerStatus(
+        worker=spec.name,
+        incarnation=0,
+        state=WorkerState.STOPPED,
+        reason="not started yet",
+        since_unix=since_unix,
+        pid=None,
+        engine=spec.engine,
+        base_url="",
+        devices=spec.devices,
+        num_parallel=spec.num_parallel,
+        max_loaded_models=spec.max_loaded_models,
+        max_queue=spec.max_queue,
+        context_length=spec.context_length,
+        keep_alive_s=spec.keep_alive_s,
+        memory_bytes=spec.memory_bytes,
+        models=spec.models,
+    )
