@@ -1,0 +1,196 @@
+"""Builds a running Corral out of a plan: the real clock, signals, sockets and processes.
+
+Decides the order of coming and going: the socket that clients connect to is open before anything else is
+started; the gateway goes first, so that it can finish what the workers still answer, then the workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+import structlog
+
+from supervisor.contract.command import EXIT_FAILED, EXIT_OK
+from supervisor.contract.fleet import WorkerState, encode
+from supervisor.contract.runtime_dir import GATEWAY_SOCKET, SUPERVISOR_SOCKET
+from supervisor.core.backoff import RestartPolicy
+from supervisor.core.fleet import first_snapshot
+from supervisor.core.pinning import gateway_environment, worker_environment
+from supervisor.core.spec import WorkerSpec
+from supervisor.core.worker import Timings
+from supervisor.engines.engine import Engine
+from supervisor.host.directory import RuntimeDirectory
+from supervisor.host.guard import Guard
+from supervisor.host.listener import url_of
+from supervisor.host.logs import log_worker_line
+from supervisor.host.probe import Loopback, Probe, UnixSocket, free_port
+from supervisor.host.process import Children, Order
+from supervisor.host.reaper import Reaper
+from supervisor.host.snapshots import SnapshotServer
+from supervisor.runtime import Attempt, Job, Runtime
+
+GATEWAY: Final = "@gateway"
+"""The gateway's name among the supervised processes; no worker can be called so."""
+
+_HEALTH_PATH: Final = "/corral/health"
+_GATEWAY_POLICY: Final = RestartPolicy(
+    immediate=1, first_delay_s=0.1, max_delay_s=5.0, quarantine_crashes=20, quarantine_delay_s=30.0
+)
+"""Clients wait in the listen backlog while there is no gateway, so it comes back at once."""
+_WORKER_POLICY: Final = RestartPolicy()
+_WORKER_TIMINGS: Final = Timings(stop_timeout_s=5.0)
+_GATEWAY_TIMINGS: Final = Timings(start_timeout_s=60.0, stop_timeout_s=5.0)
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All that was found right before anything is started."""
+
+    specs: tuple[WorkerSpec, ...]
+    engines: Mapping[str, Engine]
+    listener: socket.socket
+    directory: RuntimeDirectory
+    config_file: str | None
+    gateway_argv: tuple[str, ...] = (sys.executable, "-m", "gateway")
+    """What runs the gateway; its options follow."""
+    worker_policy: RestartPolicy = _WORKER_POLICY
+    worker_timings: Timings = _WORKER_TIMINGS
+    gateway_timings: Timings = _GATEWAY_TIMINGS
+
+
+def run(plan: Plan, *, greet: Callable[[str], None]) -> int:
+    """Run until a signal ends it; return the exit code.
+
+    `greet` is called once with the URL for clients, when every worker and the gateway are ready.
+    """
+    return asyncio.run(_run(plan, greet))
+
+
+async def _run(plan: Plan, greet: Callable[[str], None]) -> int:
+    boot_id = uuid.uuid4().hex
+    fleet = first_snapshot(boot_id, plan.specs, since_unix=time.time())
+    server = SnapshotServer(plan.directory.path / SUPERVISOR_SOCKET, encode(fleet))
+    children = _children(boot_id)
+    await server.start()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            runtime = Runtime(children, tasks, fleet, server.publish, time.time, random.Random())  # noqa: S311 -- jitter, no secret
+            ending = _Ending(runtime)
+            ending.listen()
+            for job in _jobs(plan, boot_id):
+                runtime.start(job)
+            greeting = tasks.create_task(_greet(plan, runtime, greet))
+            await ending.asked.wait()
+            greeting.cancel()
+            await runtime.stop([GATEWAY])
+            await runtime.stop(spec.name for spec in plan.specs)
+    finally:
+        server.close()
+        await children.guard.close()
+        children.reaper.stop()
+        plan.directory.release()
+    return EXIT_FAILED if ending.hurried else EXIT_OK
+
+
+def _children(boot_id: str) -> Children:
+    reaper = Reaper(adopt=True)
+    guard = Guard(boot_id, reaper)
+    reaper.start()
+    guard.start()
+    return Children(boot_id, reaper, guard)
+
+
+@dataclass(slots=True)
+class _Ending:
+    """The first SIGTERM or SIGINT asks for the end, the second for the end now."""
+
+    runtime: Runtime
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    hurried: bool = False
+
+    def listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+
+    def _signalled(self, number: signal.Signals) -> None:
+        self.hurried = self.asked.is_set()
+        if self.hurried:
+            _log.warning("ending everything now", signal=number.name)
+            self.runtime.kill()
+        else:
+            _log.info("stopping", signal=number.name)
+            self.asked.set()
+
+
+async def _greet(plan: Plan, runtime: Runtime, greet: Callable[[str], None]) -> None:
+    await runtime.wait_for([GATEWAY, *(spec.name for spec in plan.specs)], WorkerState.READY)
+    url = url_of(plan.listener)
+    plan.directory.write_endpoint(url)
+    greet(url)
+
+
+# The processes.
+
+
+def _jobs(plan: Plan, boot_id: str) -> list[Job]:
+    ports: dict[str, int] = {}
+    workers = [_worker_job(plan, spec, boot_id, ports) for spec in plan.specs]
+    return [_gateway_job(plan, boot_id), *workers]
+
+
+def _worker_job(plan: Plan, spec: WorkerSpec, boot_id: str, ports: dict[str, int]) -> Job:
+    engine = plan.engines[spec.engine]
+
+    def attempt() -> Attempt:
+        port = ports[spec.name] = free_port(ports.values())
+        launch = engine.launch(spec, port=port)
+        order = Order(
+            name=spec.name,
+            argv=launch.argv,
+            env=worker_environment(spec, launch.env, os.environ, boot_id=boot_id),
+            cores=spec.cpu_cores,
+            on_line=partial(log_worker_line, spec.name),
+        )
+        return Attempt(order, Probe(Loopback(port), engine.ready_path))
+
+    return Job(name=spec.name, attempt=attempt, policy=plan.worker_policy, timings=plan.worker_timings)
+
+
+def _gateway_job(plan: Plan, boot_id: str) -> Job:
+    directory, fd = plan.directory.path, plan.listener.fileno()
+    options = ["--fd", str(fd), "--runtime-dir", str(directory)]
+    if plan.config_file is not None:
+        options += ["--config", plan.config_file]
+    order = Order(
+        name=GATEWAY,
+        argv=(*plan.gateway_argv, *options),
+        env=gateway_environment(os.environ, boot_id=boot_id, name=GATEWAY),
+        inherit=(fd,),
+    )
+    probe = Probe(UnixSocket(str(directory / GATEWAY_SOCKET)), _HEALTH_PATH)
+    return Job(
+        name=GATEWAY,
+        attempt=lambda: Attempt(order, probe),
+        policy=_GATEWAY_POLICY,
+        timings=plan.gateway_timings,
+    )
+
+
+def missing_engines(specs: Sequence[WorkerSpec], engines: Mapping[str, Engine]) -> list[str]:
+    """Return what this machine lacks to run the engines of the workers, with the remedies."""
+    names = sorted({spec.engine for spec in specs})
+    return [missing for name in names if (missing := engines[name].missing()) is not None]

@@ -1,0 +1,92 @@
+"""Tells whoever connects what the fleet looks like: the current snapshot at once, then each change.
+
+Decides how news reach a slow reader: it gets the newest when it can read again, and never delays the
+others. What a snapshot says is decided elsewhere; lines from readers are ignored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from supervisor.contract.fleet import FleetSnapshot, encode
+
+
+class _Reader(asyncio.Protocol):
+    """One connection. Its transport buffers at most one snapshot beyond what the kernel takes."""
+
+    def __init__(self, server: SnapshotServer) -> None:
+        self._server = server
+        self._paused = self._behind = False
+        self._transport: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        transport.set_write_buffer_limits(high=0)
+        self._transport = transport
+        self._server.readers.add(self)
+        self.tell(self._server.line)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
+        self._server.readers.discard(self)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if self._behind:
+            self.tell(self._server.line)
+
+    def tell(self, line: bytes) -> None:
+        """Send the line now, or the newest one once the reader has caught up."""
+        self._behind = self._paused
+        if not self._paused and self._transport is not None:
+            self._transport.write(line)
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+@dataclass(slots=True)
+class SnapshotServer:
+    """The supervisor's unix socket."""
+
+    path: Path
+    line: bytes
+    """The current snapshot as it is sent."""
+    readers: set[_Reader] = field(default_factory=set)
+    _server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen, in place of a socket that a killed supervisor may have left."""
+        self.path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        umask = os.umask(0o177)
+        try:
+            listener.bind(str(self.path))
+        finally:
+            os.umask(umask)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(lambda: _Reader(self), sock=listener)
+
+    def publish(self, snapshot: FleetSnapshot) -> None:
+        """Tell every reader."""
+        self.line = encode(snapshot)
+        for reader in self.readers:
+            reader.tell(self.line)
+
+    def close(self) -> None:
+        """Stop listening and remove the socket."""
+        if self._server is not None:
+            self._server.close()
+        for reader in self.readers:
+            reader.close()
+        with suppress(FileNotFoundError):
+            self.path.unlink()

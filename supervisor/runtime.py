@@ -1,0 +1,195 @@
+"""Events in, effects out: the only place where the worker machines meet processes, sockets and time.
+
+Decides nothing. It feeds each machine what happened, does what the machine says, in its order, and sleeps
+until the machine's next deadline. It is the only writer of the fleet snapshot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final, assert_never
+
+import structlog
+
+from supervisor.contract.fleet import FleetSnapshot, WorkerState, WorkerStatus
+from supervisor.core.backoff import RestartPolicy
+from supervisor.core.fleet import moved, spawned, with_status
+from supervisor.core.worker import (
+    Announce,
+    DeadlinePassed,
+    Effect,
+    Event,
+    Exited,
+    Kill,
+    Probed,
+    Spawn,
+    StartRequested,
+    StopRequested,
+    Terminate,
+    Timings,
+    WorkerMachine,
+)
+from supervisor.host.probe import Loopback, Probe, wait_until_ready
+from supervisor.host.process import CANNOT_RUN, Children, Order, Process
+
+_log = structlog.stdlib.get_logger(__name__)
+
+_LEVELS: Final = {WorkerState.BACKOFF: "warning", WorkerState.QUARANTINED: "error"}
+"""How loud a move is logged; the others are `info`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One incarnation to be: what to start and how to ask it whether it is ready."""
+
+    order: Order
+    probe: Probe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A process to keep running, under the name it has in the fleet (where it is a worker)."""
+
+    name: str
+    attempt: Callable[[], Attempt]
+    """Called for every incarnation, because each gets a port of its own."""
+    policy: RestartPolicy
+    timings: Timings
+
+
+@dataclass(slots=True)
+class _Child:
+    job: Job
+    machine: WorkerMachine
+    process: Process | None = None
+    timer: asyncio.TimerHandle | None = None
+    probing: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True)
+class Runtime:
+    """Keeps every job running. All of it lives on one event loop, so nothing needs a lock."""
+
+    children: Children
+    tasks: asyncio.TaskGroup
+    """Owns the readiness probes."""
+    fleet: FleetSnapshot
+    publish: Callable[[FleetSnapshot], None]
+    wall_clock: Callable[[], float]
+    """Unix seconds, for people; deadlines are the event loop's monotonic ones."""
+    rng: Random
+    _children: dict[str, _Child] = field(default_factory=dict)
+    _waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = field(default_factory=list)
+
+    def start(self, job: Job) -> None:
+        """Take the job on, and have it run from now on."""
+        child = _Child(job, WorkerMachine(job.policy, job.timings, self.rng))
+        self._children[job.name] = child
+        self._feed(child, StartRequested())
+
+    async def stop(self, names: Iterable[str]) -> None:
+        """Ask these jobs to end and wait until every process of theirs is gone."""
+        stopping = tuple(names)
+        for name in stopping:
+            self._feed(self._children[name], StopRequested(drain=False))
+        await self.wait_for(stopping, WorkerState.STOPPED)
+
+    def kill(self) -> None:
+        """End everything now; `stop` then has nothing left to wait for."""
+        for child in self._children.values():
+            self._feed(child, StopRequested(drain=False))
+            if child.process is not None:
+                child.process.kill()
+
+    async def wait_for(self, names: Iterable[str], state: WorkerState) -> None:
+        """Return as soon as all of them are in `state` at once."""
+        machines = [self._children[name].machine for name in names]
+
+        def reached() -> bool:
+            return all(machine.state is state for machine in machines)
+
+        if not reached():
+            future = asyncio.get_running_loop().create_future()
+            self._waiting.append((reached, future))
+            await future
+
+    # One event.
+
+    def _feed(self, child: _Child, event: Event) -> None:
+        before = self.fleet
+        for effect in child.machine.handle(event, asyncio.get_running_loop().time()):
+            self._apply(child, effect)
+        self._set_timer(child)
+        if self.fleet is not before:
+            self.publish(self.fleet)
+        self._wake()
+
+    def _apply(self, child: _Child, effect: Effect) -> None:
+        match effect:
+            case Spawn():
+                self._spawn(child)
+            case Terminate():
+                if child.process is not None:
+                    child.process.terminate()
+            case Kill():
+                if child.process is not None:
+                    child.process.kill()
+            case Announce():
+                self._announce(child, effect)
+            case _:
+                assert_never(effect)
+
+    def _set_timer(self, child: _Child) -> None:
+        if child.timer is not None:
+            child.timer.cancel()
+            child.timer = None
+        if child.machine.deadline is not None:
+            loop = asyncio.get_running_loop()
+            child.timer = loop.call_at(child.machine.deadline, self._feed, child, DeadlinePassed())
+
+    def _wake(self) -> None:
+        for waiting in [entry for entry in self._waiting if entry[0]()]:
+            self._waiting.remove(waiting)
+            if not waiting[1].done():
+                waiting[1].set_result(None)
+
+    # The effects.
+
+    def _spawn(self, child: _Child) -> None:
+        try:
+            attempt = child.job.attempt()
+            child.process = self.children.spawn(attempt.order, lambda code: self._exited(child, code))
+        except OSError as error:
+            _log.error("cannot start", worker=child.job.name, error=str(error))
+            asyncio.get_running_loop().call_soon(self._exited, child, CANNOT_RUN)
+            return
+        child.probing = self.tasks.create_task(self._probe(child, attempt.probe))
+        address = attempt.probe.address
+        if isinstance(address, Loopback):
+            pid, port = child.process.pid, address.port
+            self._change(child.job.name, lambda status: spawned(status, pid=pid, port=port))
+
+    def _exited(self, child: _Child, code: int) -> None:
+        child.process = None
+        if child.probing is not None:
+            child.probing.cancel()
+        self._feed(child, Exited(code))
+
+    async def _probe(self, child: _Child, probe: Probe) -> None:
+        await wait_until_ready(probe)
+        self._feed(child, Probed(ok=True))
+
+    def _announce(self, child: _Child, announce: Announce) -> None:
+        level = _LEVELS.get(announce.new, "info")
+        getattr(_log, level)(announce.new, worker=child.job.name, was=announce.old, reason=announce.reason)
+        since = self.wall_clock()
+        self._change(child.job.name, lambda status: moved(status, announce, since_unix=since))
+
+    def _change(self, name: str, change: Callable[[WorkerStatus], WorkerStatus]) -> None:
+        """Write the next snapshot; the gateway runs like a worker but is none of the fleet."""
+        for status in self.fleet.workers:
+            if status.worker == name:
+                self.fleet = with_status(self.fleet, change(status))

@@ -1,0 +1,56 @@
+"""An engine whose workers are `fake_worker.py`, and specs for it. The spec's store names the behaviour."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from supervisor.contract.fleet import Device, DeviceKind
+from supervisor.core.spec import WorkerSpec
+from supervisor.engines.engine import Launch
+
+WORKER = Path(__file__).with_name("fake_worker.py")
+
+
+class FakeEngine:
+    """Starts quickly and does what the behaviour says."""
+
+    name = "fake"
+    ready_path = "/api/version"
+
+    def missing(self) -> str | None:
+        """Nothing is ever missing."""
+        return None
+
+    def launch(self, spec: WorkerSpec, *, port: int) -> Launch:
+        """Return the fake worker with the spec's behaviours."""
+        argv = (sys.executable, "-I", "-S", str(WORKER), str(port), *spec.store.split())
+        return Launch(argv=argv, env={"OLLAMA_NUM_PARALLEL": str(spec.num_parallel)})
+
+
+def fake_spec(
+    name: str,
+    behaviour: str = "",
+    *,
+    gpus: tuple[str, ...] = (),
+    cores: tuple[int, ...] = (),
+    env: dict[str, str] | None = None,
+) -> WorkerSpec:
+    """Return a worker that behaves so."""
+    return WorkerSpec(
+        name=name,
+        engine="fake",
+        devices=tuple(Device(kind=DeviceKind.GPU, id=gpu, label=gpu) for gpu in gpus),
+        gpu_uuids=gpus,
+        cpu_cores=cores,
+        num_parallel=4,
+        max_loaded_models=3,
+        max_queue=512,
+        context_length=4096,
+        keep_alive_s=300.0,
+        memory_bytes=2**30,
+        models=None,
+        env=env or {},
+        store=behaviour,
+        gguf_dir="",
+    )

@@ -1,0 +1,63 @@
+"""A worker that can be told how to misbehave: `python -I -S fake_worker.py PORT BEHAVIOUR…`.
+
+Answers every GET with its pid, parent and environment. Behaviours: `exit` (at once, status 3), `unready`
+(503 for ever), `deaf` (ignores SIGTERM), `child` and `daemon` (starts a process that sleeps; the second
+one in a session of its own), `print` (lines of every kind).
+"""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+SLEEPER = [sys.executable, "-I", "-S", "-c", "import signal; signal.pause()"]
+LINES = [
+    b"plain words\n",
+    b'{"event":"model loaded","level":"warning","model":"m","worker":"liar"}\n',
+    b"time=x level=ERROR msg=oh\n",
+    b"x" * 40_000 + b"\n",
+    b"no newline at the end",
+]
+
+
+def describe(children: list[int]) -> bytes:
+    """Return what a test wants to know of this process."""
+    cores = sorted(os.sched_getaffinity(0))
+    about = {"pid": os.getpid(), "children": children, "env": dict(os.environ), "cores": cores}
+    return json.dumps(about).encode()
+
+
+def main(port: str, *behaviours: str) -> None:
+    """Misbehave as told, then serve."""
+    if "print" in behaviours:
+        sys.stdout.buffer.write(b"".join(LINES))
+        sys.stdout.flush()
+    if "exit" in behaviours:
+        sys.exit(3)
+    if "deaf" in behaviours:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sessions = [kind == "daemon" for kind in behaviours if kind in ("child", "daemon")]
+    children = [subprocess.Popen(SLEEPER, start_new_session=session).pid for session in sessions]
+    status = 503 if "unready" in behaviours else 200
+    body = describe(children)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: Any) -> None:
+            """Say nothing: its output is the test's."""
+
+    http.server.HTTPServer(("127.0.0.1", int(port)), Handler).serve_forever()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
