@@ -12,8 +12,8 @@ from posixpath import join, normpath
 from typing import Final
 
 from supervisor.contract.config import Config
+from supervisor.contract.mistakes import Mistake, MistakesError
 from supervisor.contract.runtime_dir import PathError, expand, home, runtime_dir
-from supervisor.core.mistakes import Mistake, MistakesError
 
 SERVICE_STORE: Final = "/usr/share/ollama/.ollama/models"
 """Where Ollama's installer for Linux lets its service keep models."""

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from supervisor.contract.config import Config, WorkerConfig, WorkerDefaults
 from supervisor.contract.fleet import Device, DeviceKind
+from supervisor.contract.mistakes import Key, Mistake, MistakesError
 from supervisor.core.engine_choice import NoEngineError, choose_engine
 from supervisor.core.machine import Gpu, Machine, core_list
 from supervisor.core.memory import (
@@ -23,7 +24,6 @@ from supervisor.core.memory import (
     ram_pool,
     split_claim,
 )
-from supervisor.core.mistakes import Key, Mistake, MistakesError
 from supervisor.core.paths import Paths
 from supervisor.core.spec import WorkerSpec
 

@@ -1,13 +1,12 @@
-"""Reads the configuration file. What it means is `supervisor/core/yaml_config.py`'s to say."""
+"""Reads the configuration file. What it means is `supervisor/contract/yaml_config.py`'s to say."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from supervisor.contract.config import Config
-from supervisor.core.mistakes import ConfigError, ConfigMistake
-from supervisor.core.yaml_config import ConfigSource, parse_source
-from supervisor.core.yaml_tree import Tree
+from supervisor.contract.yaml_config import ConfigError, ConfigMistake, ConfigSource, parse_source
+from supervisor.contract.yaml_tree import Tree
 
 NO_FILE = "the defaults"
 """What mistakes name where there is no file."""

@@ -21,7 +21,7 @@ def key_text(key: Key) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One thing that is wrong, before anybody knows which line it stands in."""
+    """One thing that is wrong, without the line that says it."""
 
     key: Key
     message: str
@@ -31,33 +31,9 @@ class Mistake:
         return f"{key_text(self.key)}: {self.message}" if self.key else self.message
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigMistake:
-    """One thing that is wrong, with the place to mend it."""
-
-    file: str
-    line: int | None
-    """Counted from 1; None when no line says it (a default, or no file at all)."""
-    key: str
-    """Empty when it is about the whole file."""
-    message: str
-
-    def __str__(self) -> str:
-        place = self.file if self.line is None else f"{self.file}:{self.line}"
-        return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
-
-
 class MistakesError(Exception):
     """A setup that cannot be; holds every mistake that was found, not only the first."""
 
     def __init__(self, mistakes: Sequence[Mistake]) -> None:
-        super().__init__("\n".join(str(mistake) for mistake in mistakes))
-        self.mistakes = tuple(mistakes)
-
-
-class ConfigError(Exception):
-    """The same with files and lines: what a command prints before it exits with 2."""
-
-    def __init__(self, mistakes: Sequence[ConfigMistake]) -> None:
         super().__init__("\n".join(str(mistake) for mistake in mistakes))
         self.mistakes = tuple(mistakes)

@@ -17,7 +17,7 @@ import yaml
 from pydantic import JsonValue
 
 from supervisor.contract.config import shown
-from supervisor.core.mistakes import Key
+from supervisor.contract.mistakes import Key
 
 _DEEPEST: Final = 16
 """No key of the schema lies deeper than four; this bounds the recursion."""

@@ -12,9 +12,33 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from supervisor.contract.config import Config
-from supervisor.core.mistakes import ConfigError, ConfigMistake, Mistake, key_text
-from supervisor.core.schema_mistakes import schema_mistakes
-from supervisor.core.yaml_tree import Tree, read_tree
+from supervisor.contract.mistakes import Mistake, key_text
+from supervisor.contract.schema_mistakes import schema_mistakes
+from supervisor.contract.yaml_tree import Tree, read_tree
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigMistake:
+    """One thing that is wrong, with the place to mend it."""
+
+    file: str
+    line: int | None
+    """Counted from 1; None when no line says it (a default, or no file at all)."""
+    key: str
+    """Empty when it is about the whole file."""
+    message: str
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used, with every mistake in it; a command prints it and exits with 2."""
+
+    def __init__(self, mistakes: Sequence[ConfigMistake]) -> None:
+        super().__init__("\n".join(str(mistake) for mistake in mistakes))
+        self.mistakes = tuple(mistakes)
 
 
 @dataclass(frozen=True, slots=True)

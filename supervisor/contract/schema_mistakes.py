@@ -13,7 +13,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic_core import ErrorDetails
 
 from supervisor.contract.config import REPEATED_NAME, Config, shown
-from supervisor.core.mistakes import Key, Mistake, key_text
+from supervisor.contract.mistakes import Key, Mistake, key_text
 
 _Section = type[BaseModel]
 

@@ -1,0 +1,124 @@
+"""`corral check`: says what `corral up` would start, or everything that keeps it from starting.
+
+Decides the table and the JSON; finds nothing out itself.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from supervisor.contract.command import EXIT_OK, EXIT_USAGE
+from supervisor.contract.yaml_config import ConfigError
+from supervisor.core.memory import gib
+from supervisor.core.spec import WorkerSpec
+from supervisor.engines.registry import ENGINES
+from supervisor.preflight import Preflight, preflight
+
+HELP: Final = "check a configuration file and show the workers it means on this machine"
+
+_HEAD: Final = (
+    "WORKER",
+    "ENGINE",
+    "DEVICE",
+    "SLOTS",
+    "LOADED",
+    "QUEUE",
+    "CONTEXT",
+    "KEEP-ALIVE",
+    "MEMORY",
+    "MODELS",
+)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare FILE and --json."""
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?", type=Path, help="YAML file; without it all defaults"
+    )
+    parser.add_argument("--json", action="store_true", help="print the workers, or the mistakes, as JSON")
+
+
+def run(args: Namespace) -> int:
+    """Print the workers and return 0, or every mistake and return 2."""
+    try:
+        found = preflight(args.file, engines=ENGINES)
+    except ConfigError as error:
+        _print_mistakes(error, json_wanted=args.json)
+        return EXIT_USAGE
+    sys.stdout.write(as_json(found) if args.json else as_text(found))
+    return EXIT_OK
+
+
+def as_text(found: Preflight) -> str:
+    """Return what was found, for people."""
+    rows = [_HEAD, *(_row(spec) for spec in found.workers)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    table = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    facts = [
+        ("listen", found.config.listen),
+        ("runtime_dir", found.paths.runtime_dir),
+        ("store", found.paths.store),
+        ("gguf_dir", found.paths.gguf_dir),
+    ]
+    lines = [f"{found.file}: valid, {_counted(len(found.workers))} on this machine", "", *table, ""]
+    return "\n".join([*lines, *(f"{name:<11}  {value}" for name, value in facts)]) + "\n"
+
+
+def as_json(found: Preflight) -> str:
+    """Return what was found, for programs, in the terms of the configuration file and the worker specs."""
+    content = {
+        "file": found.file,
+        "listen": found.config.listen,
+        **asdict(found.paths),
+        "workers": [asdict(spec) | {"devices": _devices_json(spec)} for spec in found.workers],
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def keep_alive_text(seconds: float | None) -> str:
+    """Return a keep-alive for people: `5m`, `1h30m`, `90s`, `for ever`."""
+    if seconds is None:
+        return "for ever"
+    if seconds % 60:
+        return f"{seconds:g}s"
+    hours, minutes = divmod(int(seconds) // 60, 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if minutes else "") or "0s"
+
+
+def _row(spec: WorkerSpec) -> Sequence[str]:
+    return (
+        spec.name,
+        spec.engine,
+        ", ".join(device.label for device in spec.devices),
+        str(spec.num_parallel),
+        str(spec.max_loaded_models),
+        str(spec.max_queue),
+        str(spec.context_length),
+        keep_alive_text(spec.keep_alive_s),
+        gib(spec.memory_bytes),
+        "any" if spec.models is None else ", ".join(spec.models) or "none",
+    )
+
+
+def _counted(workers: int) -> str:
+    return "1 worker" if workers == 1 else f"{workers} workers"
+
+
+def _devices_json(spec: WorkerSpec) -> list[dict[str, str]]:
+    return [device.model_dump(mode="json") for device in spec.devices]
+
+
+def _print_mistakes(error: ConfigError, *, json_wanted: bool) -> None:
+    if json_wanted:
+        mistakes = [asdict(mistake) for mistake in error.mistakes]
+        sys.stdout.write(json.dumps({"mistakes": mistakes}, indent=2) + "\n")
+    else:
+        sys.stderr.write(f"{error}\n")

@@ -1,0 +1,83 @@
+"""All that is known before anything starts: file, machine and environment become workers to be, or mistakes.
+
+The one place where the readers of the host meet the decisions of the core; `corral check` shows what it finds
+and `corral up` carries it out, so both say the same.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from supervisor.contract.config import Config
+from supervisor.contract.mistakes import Key, Mistake, MistakesError
+from supervisor.contract.yaml_config import ConfigError, ConfigMistake
+from supervisor.core.machine import Machine
+from supervisor.core.paths import Paths, Surroundings, resolve_paths
+from supervisor.core.placement import place
+from supervisor.core.spec import WorkerSpec
+from supervisor.engines.engine import Engine
+from supervisor.host.config_file import load_source
+from supervisor.host.gpus import GpuInventoryError
+from supervisor.host.machine import read_machine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preflight:
+    """What would be started."""
+
+    file: str
+    """The configuration file as it was named, or `the defaults`."""
+    config: Config
+    paths: Paths
+    machine: Machine
+    workers: tuple[WorkerSpec, ...]
+
+
+def preflight(path: Path | None, *, engines: Mapping[str, Engine]) -> Preflight:
+    """Read file and machine and return the workers they mean; starts and creates nothing.
+
+    Raises:
+        ConfigError: holds every mistake of the file; if there is none, every wish that this machine
+            cannot meet (devices, memory, engines, paths).
+    """
+    source = load_source(path)
+    machine = _read_machine()
+    try:
+        paths = resolve_paths(source.config, _surroundings(path))
+        workers = place(source.config, machine, paths=paths, engines=engines)
+    except MistakesError as error:
+        raise source.blame(error.mistakes) from error
+    missing = _missing_engines(source.config, workers, engines)
+    if missing:
+        raise source.blame(missing)
+    return Preflight(file=source.file, config=source.config, paths=paths, machine=machine, workers=workers)
+
+
+def _read_machine() -> Machine:
+    try:
+        return read_machine()
+    except GpuInventoryError as error:
+        raise ConfigError([ConfigMistake("this machine", None, "", str(error))]) from error
+
+
+def _surroundings(path: Path | None) -> Surroundings:
+    base_dir = Path.cwd() if path is None else path.absolute().parent
+    return Surroundings(environ=os.environ, uid=os.getuid(), base_dir=str(base_dir), is_dir=os.path.isdir)
+
+
+def _missing_engines(
+    config: Config, workers: tuple[WorkerSpec, ...], engines: Mapping[str, Engine]
+) -> list[Mistake]:
+    """Name each engine that is not installed once, at the first worker that needs it."""
+    first = {spec.engine: at for at, spec in reversed(list(enumerate(workers)))}
+    mistakes: list[Mistake] = []
+    for name, at in sorted(first.items()):
+        lack = engines[name].missing()
+        if lack is not None:
+            own = config.workers != "auto" and config.workers[at].engine is not None
+            key: Key = ("workers", at, "engine") if own else ("worker_defaults", "engine")
+            mistakes.append(Mistake(key, lack))
+    return mistakes
