@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
+from supervisor.engines.embedded.compatible import OpenAiRoutes
 from supervisor.engines.embedded.delivery import json_response
 from supervisor.engines.embedded.failures import TOO_LARGE, ApiError
 from supervisor.engines.embedded.listing import ListingRoutes
 from supervisor.engines.embedded.native import NativeRoutes
+from supervisor.engines.embedded.openai import error_body
+from supervisor.engines.embedded.vectors import VectorRoutes
 from supervisor.engines.embedded.worker import Worker
 
 _LARGEST_BODY_BYTES: Final = 2**30
@@ -23,6 +26,7 @@ def make_app(worker: Worker) -> web.Application:
     """Return the application with all routes."""
     app = web.Application(middlewares=[translate_failures], client_max_size=_LARGEST_BODY_BYTES)
     native, listing = NativeRoutes(worker), ListingRoutes(worker)
+    vectors, compatible = VectorRoutes(worker), OpenAiRoutes(worker)
     app.add_routes(
         [
             web.get("/", listing.root),
@@ -32,6 +36,13 @@ def make_app(worker: Worker) -> web.Application:
             web.post("/api/show", listing.show),
             web.post("/api/generate", native.generate),
             web.post("/api/chat", native.chat),
+            web.post("/api/embed", vectors.embed),
+            web.post("/api/embeddings", vectors.embeddings),
+            web.post("/v1/chat/completions", compatible.chat_completions),
+            web.post("/v1/completions", compatible.completions),
+            web.post("/v1/embeddings", compatible.embeddings),
+            web.get("/v1/models", compatible.models, allow_head=False),
+            web.get("/v1/models/{id:.+}", compatible.model, allow_head=False),
             web.get("/corral/slots", listing.slots, allow_head=False),
         ]
     )
@@ -54,6 +65,7 @@ async def translate_failures(request: web.Request, handler: Handler) -> web.Stre
         return web.Response(text="405 method not allowed", status=405, headers=allowed)
 
 
-def _failure(_request: web.Request, status: int, text: str) -> web.Response:
-    body: dict[str, Any] = {"error": text}
-    return json_response(body, status)
+def _failure(request: web.Request, status: int, text: str) -> web.Response:
+    if request.path.startswith("/v1/"):
+        return json_response(error_body(status, text), status, "application/json")
+    return json_response({"error": text}, status)

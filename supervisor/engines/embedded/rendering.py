@@ -16,8 +16,9 @@ JSON_TYPE: Final = "application/json; charset=utf-8"
 class Rendering(Protocol):
     """One surface's form of an answer."""
 
-    stream_type: str
-    """Content-Type of a stream."""
+    @property
+    def stream_type(self) -> str:
+        """Content-Type of a stream."""
 
     def chunk(self, frame: Frame) -> bytes:
         """Return what is sent for one frame of a stream."""
