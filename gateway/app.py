@@ -1,0 +1,131 @@
+"""Wires the gateway together: real clock, sockets, signals. Decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import random
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from gateway.fleet import Fleet
+from gateway.fleet_link import follow
+from gateway.http.admin import AdminHandlers
+from gateway.http.app import admin_application, client_application
+from gateway.http.inference import InferenceHandlers
+from gateway.http.listing import ListingHandlers
+from gateway.relay.upstream import Upstream
+from gateway.runtime import Runtime
+from gateway.scheduling.scheduler import Scheduler
+from supervisor.contract.config import GatewayConfig
+from supervisor.contract.runtime_dir import GATEWAY_SOCKET, SUPERVISOR_SOCKET
+
+_log = structlog.get_logger("gateway")
+
+_FINISH_S = 3.0
+"""How long answers under way may go on after SIGTERM."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where the gateway listens and whom it follows."""
+
+    listener: socket.socket
+    """The clients' port, bound and listening."""
+    runtime_dir: Path
+
+
+async def serve(config: GatewayConfig, ports: Ports) -> None:
+    """Serve until SIGTERM or SIGINT, then let answers under way finish for a moment."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(config, ports):
+        gc.freeze()
+        _log.info("gateway serves", pid=os.getpid())
+        await stop.wait()
+        _log.info("gateway stops")
+
+
+@asynccontextmanager
+async def running(config: GatewayConfig, ports: Ports) -> AsyncIterator[None]:
+    """Serve as long as the block lasts."""
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(_session())
+        fleet = Fleet(session, config.load_timeout)
+        stack.push_async_callback(fleet.close)
+        runtime = Runtime(Scheduler(), fleet, asyncio.get_running_loop().time)
+        stack.push_async_callback(runtime.close)
+        fleet.connect_to(runtime.feed)
+        link = asyncio.create_task(follow(str(ports.runtime_dir / SUPERVISOR_SOCKET), fleet.on_snapshot))
+        stack.push_async_callback(_cancel, link)
+        runners = _runners(config, fleet, runtime, session)
+        for runner in runners:
+            stack.push_async_callback(runner.cleanup)
+        await _listen(runners, ports)
+        yield
+
+
+def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0),
+        auto_decompress=False,
+        trust_env=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def _runners(
+    config: GatewayConfig, fleet: Fleet, runtime: Runtime, session: aiohttp.ClientSession
+) -> tuple[web.AppRunner, web.AppRunner]:
+    upstream = Upstream(session, connect_timeout_s=config.connect_timeout, idle_timeout_s=config.idle_timeout)
+    inference = InferenceHandlers(
+        fleet,
+        runtime,
+        upstream,
+        request_timeout_s=config.request_timeout,
+        rng=random.Random(),  # noqa: S311 -- spreads retries, guards nothing
+    )
+    admin = AdminHandlers(fleet, runtime)
+    listing = ListingHandlers(fleet, runtime, session)
+    clients = client_application(inference, listing, admin, max_body_bytes=config.max_body_size)
+    return _runner(clients), _runner(admin_application(admin))
+
+
+def _runner(app: web.Application) -> web.AppRunner:
+    """`handler_cancellation`: a handler whose client left must hear of it, or its slot is never freed."""
+    return web.AppRunner(
+        app,
+        handler_cancellation=True,
+        access_log=None,
+        shutdown_timeout=_FINISH_S,
+        keepalive_timeout=75.0,
+        handle_signals=False,
+    )
+
+
+async def _listen(runners: tuple[web.AppRunner, web.AppRunner], ports: Ports) -> None:
+    clients, operator = runners
+    for runner in runners:
+        await runner.setup()
+    socket_path = ports.runtime_dir / GATEWAY_SOCKET
+    socket_path.unlink(missing_ok=True)
+    await web.SockSite(clients, ports.listener).start()
+    await web.UnixSite(operator, str(socket_path)).start()
+    socket_path.chmod(0o600)

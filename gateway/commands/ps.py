@@ -1,0 +1,132 @@
+"""`corral ps`: workers, what they hold and what waits, asked of the running gateway."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from supervisor.contract.yaml_config import ConfigError, parse_config
+
+from supervisor.contract.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE
+from supervisor.contract.runtime_dir import GATEWAY_SOCKET, runtime_dir
+
+HELP = "show workers, loaded models, busy slots and queues"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("-c", "--config", metavar="FILE", help="the file that `corral up` was started with")
+    parser.add_argument("--runtime-dir", metavar="DIR", help="where its sockets are (default: the file's)")
+    parser.add_argument("--json", action="store_true", help="print JSON for scripts")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask and print."""
+    try:
+        directory = args.runtime_dir or _runtime_dir(args.config)
+    except (ConfigError, OSError) as error:
+        print(f"corral ps: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    socket_path = Path(directory) / GATEWAY_SOCKET
+    try:
+        fleet = asyncio.run(_ask(str(socket_path)))
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        print(f"corral ps: nobody answers on {socket_path}; is `corral up` running?", file=sys.stderr)
+        return EXIT_FAILED
+    print(json.dumps(fleet, indent=2) if args.json else "\n".join(_lines(fleet)))
+    return EXIT_OK
+
+
+def _runtime_dir(file: str | None) -> str:
+    configured = None
+    if file is not None:
+        configured = parse_config(Path(file).read_text(encoding="utf-8"), file=file).runtime_dir
+    return runtime_dir(configured, os.environ, os.getuid())
+
+
+async def _ask(socket_path: str) -> dict[str, Any]:
+    timeout = aiohttp.ClientTimeout(total=10)
+    connector = aiohttp.UnixConnector(socket_path)
+    async with (
+        aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+        session.get("http://corral/corral/fleet") as response,
+    ):
+        answer: dict[str, Any] = await response.json()
+        return answer
+
+
+_HEAD = ("WORKER", "DEVICE", "STATE", "MODEL", "DIGEST", "SIZE", "CPU/GPU", "CONTEXT", "SLOTS", "UNTIL")
+
+
+def _lines(fleet: dict[str, Any]) -> Iterator[str]:
+    now = datetime.now(UTC)
+    rows = [row for worker in fleet["workers"] for row in _worker_rows(worker, now)]
+    yield from table([_HEAD, *rows])
+    waiting = fleet["queue"]
+    yield ""
+    yield "Queue: " + (", ".join(f"{q['model']} {q['waiting']}" for q in waiting) if waiting else "empty")
+    for worker in fleet["workers"]:
+        if worker["state"] != "ready":
+            yield f"{worker['worker']} is {worker['state']}: {worker['reason']}"
+
+
+def _worker_rows(worker: dict[str, Any], now: datetime) -> Iterator[tuple[str, ...]]:
+    device = ", ".join(device["label"] for device in worker["devices"])
+    head = (worker["worker"], device, worker["state"])
+    if not worker["resident"]:
+        yield (*head, "-", "", "", "", "", f"0/{worker['num_parallel']}", "")
+    for model in worker["resident"]:
+        yield (*head, *_model_cells(model, now))
+        head = ("", "", "")
+
+
+def _model_cells(model: dict[str, Any], now: datetime) -> tuple[str, ...]:
+    if model["phase"] not in ("resident", "draining") or "size" not in model:
+        return (model["name"], model.get("digest", "")[:12], "", "", "", model["phase"], "")
+    return (
+        model["name"],
+        model["digest"][:12],
+        size_in_words(model["size"]),
+        _split(model["size"], model["size_vram"]),
+        str(model["context_length"]),
+        f"{model['busy']}/{model['num_parallel']}",
+        _until(model["expires_at"], now),
+    )
+
+
+def _split(size: int, vram: int) -> str:
+    """Where the model lies, as `ollama ps` says it."""
+    on_gpu = round(100 * vram / size) if size else 0
+    if on_gpu in (0, 100):
+        return "100% GPU" if on_gpu else "100% CPU"
+    return f"{100 - on_gpu}%/{on_gpu}% CPU/GPU"
+
+
+def _until(expires_at: str, now: datetime) -> str:
+    seconds = (datetime.fromisoformat(expires_at) - now).total_seconds()
+    if seconds > 10 * 365 * 86400:
+        return "for ever"
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"  # noqa: PLR2004 -- two digits
+
+
+def size_in_words(size_bytes: int) -> str:
+    """Return `4.7 MB`, in the decimal units that Ollama prints."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.1f} {unit}"
+    return f"{size_bytes / 1000:.0f} kB"
+
+
+def table(rows: list[tuple[str, ...]]) -> Iterator[str]:
+    """Yield the rows as lines with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -1,0 +1,228 @@
+"""Keeps roster and scheduler true to the fleet: reads what workers have and hold, loads and unloads.
+
+Decides when a worker is asked and nothing about who runs where. The only writer of the roster. Workers
+are asked seldom: when they come up, when a client names a model nobody knows, and for fresh tags.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final
+
+import aiohttp
+import structlog
+
+from gateway.roster import ModelDetails, ModelRow, Roster, instance_of, rows_of
+from gateway.scheduling.types import Event, FleetChanged, Instance, Observed, Resident, Variant
+from gateway.workers.client import WorkerClient, WorkerRefusedError, WorkerUnreachableError
+from supervisor.contract.fleet import FleetSnapshot, WorkerStatus
+
+_log = structlog.get_logger("fleet")
+
+_AGAIN_S: Final = 0.5
+"""Before a worker that gave no sensible answer is asked again."""
+
+
+class Fleet:
+    """The gateway's hands on the workers."""
+
+    def __init__(self, session: aiohttp.ClientSession, load_timeout_s: float) -> None:
+        """`connect_to` must be called before the first snapshot."""
+        self.roster = Roster()
+        self._session = session
+        self._load_timeout_s = load_timeout_s
+        self._feed: Callable[[Event], None] = lambda _: None
+        self._clients: dict[Instance, WorkerClient] = {}
+        self._introductions: dict[Instance, asyncio.Task[None]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Condition()
+        self._refreshed_at = float("-inf")
+        self._refresh: asyncio.Task[None] | None = None
+
+    def connect_to(self, feed: Callable[[Event], None]) -> None:
+        """Name the scheduler's entrance."""
+        self._feed = feed
+
+    # Snapshots ------------------------------------------------------------------------
+
+    def on_snapshot(self, snapshot: FleetSnapshot) -> None:
+        """Take a new fleet; workers that came up are introduced in the background."""
+        self.roster.snapshot = snapshot
+        living = {instance_of(status) for status in snapshot.workers}
+        self.roster.introduced &= living
+        for instance in [i for i in self._introductions if i not in living]:
+            self._introductions.pop(instance).cancel()
+        for instance in [i for i in self._clients if i not in living]:
+            self._forget(instance)
+        self._feed(FleetChanged(self.roster.views()))
+        for status in self.roster.awaiting_introduction():
+            instance = instance_of(status)
+            if instance not in self._introductions:
+                task = asyncio.get_running_loop().create_task(self._introduce(status))
+                self._introductions[instance] = task
+                task.add_done_callback(partial(self._introduced, instance))
+
+    async def close(self) -> None:
+        """Stop asking and close the connections."""
+        tasks = [*self._introductions.values(), *([self._refresh] if self._refresh else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._closing, *(client.close() for client in self._clients.values()))
+
+    async def _introduce(self, status: WorkerStatus) -> None:
+        """Read what a new process has and holds, however long it takes, then let it serve."""
+        instance, client = instance_of(status), self._client(status)
+        while True:
+            try:
+                tags = await client.tags()
+                residents = await client.residents(status.num_parallel)
+                break
+            except WorkerUnreachableError as error:
+                _log.warning("worker does not answer yet", worker=str(instance), error=str(error))
+                await asyncio.sleep(_AGAIN_S)
+        self.roster.catalogues[status.worker] = rows_of(tags)
+        self.roster.introduced.add(instance)
+        self._feed(FleetChanged(self.roster.views()))
+        self._feed(Observed(instance, residents))
+        await self._tell_waiters()
+
+    def _introduced(self, instance: Instance, task: asyncio.Task[None]) -> None:
+        if self._introductions.get(instance) is task:
+            del self._introductions[instance]
+
+    async def _tell_waiters(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    # Models ---------------------------------------------------------------------------
+
+    async def resolve(self, name: str, within_s: float) -> Variant | None:
+        """Return what a model's name stands for; None when no worker has it.
+
+        While no worker is up yet, waits for the first; a name that nobody knows is looked for afresh.
+        """
+        variant = self.roster.resolve(name)
+        if variant is None:
+            await self.wait_for_a_worker(within_s)
+            await self.refresh(max_age_s=1.0)
+            variant = self.roster.resolve(name)
+        if variant is not None and variant not in self.roster.details:
+            await self._learn(variant)
+        return variant
+
+    async def wait_for_a_worker(self, within_s: float) -> None:
+        """Return when some worker's models are known, or the time is over."""
+        if self.roster.catalogues:
+            return
+        try:
+            async with asyncio.timeout(within_s), self._changed:
+                await self._changed.wait_for(lambda: bool(self.roster.catalogues))
+        except TimeoutError:
+            _log.warning("no worker came up in time", seconds=within_s)
+
+    async def refresh(self, max_age_s: float) -> None:
+        """Read the model lists of all workers unless that was done so recently; calls join."""
+        if asyncio.get_running_loop().time() - self._refreshed_at < max_age_s:
+            return
+        if self._refresh is None or self._refresh.done():
+            self._refresh = asyncio.get_running_loop().create_task(self._read_catalogues())
+        await asyncio.shield(self._refresh)
+
+    async def _read_catalogues(self) -> None:
+        ready = self.roster.ready()
+        answers = await asyncio.gather(*(self._tags(status) for status in ready))
+        for status, rows in zip(ready, answers, strict=True):
+            if rows is not None:
+                self.roster.catalogues[status.worker] = dict(rows)
+        self._refreshed_at = asyncio.get_running_loop().time()
+        self._feed(FleetChanged(self.roster.views()))
+
+    async def _tags(self, status: WorkerStatus) -> Mapping[str, ModelRow] | None:
+        try:
+            return rows_of(await self._client(status).tags())
+        except WorkerUnreachableError as error:
+            _log.warning(
+                "model list not readable; the last one stays", worker=status.worker, error=str(error)
+            )
+            return None
+
+    async def _learn(self, variant: Variant) -> None:
+        """Read a model's header once, so that its memory can be estimated."""
+        holder = self.roster.holder(variant)
+        if holder is None:
+            return
+        status, row = holder
+        try:
+            self.roster.details[variant] = await self._client(status).details(row)
+        except WorkerUnreachableError:
+            return
+        except WorkerRefusedError as error:
+            _log.warning("model cannot be shown; estimated by its file", model=row.name, error=str(error))
+            self.roster.details[variant] = ModelDetails({}, embedding=False)
+        self._feed(FleetChanged(self.roster.views()))
+
+    def name(self, variant: Variant) -> str:
+        """Return what people call the model; its digest when no store has it any more."""
+        rows = (self.roster.model_on(status.worker, variant) for status in self.roster.statuses)
+        return next((row.name for row in rows if row is not None), variant.digest[:12])
+
+    # Loads, as the scheduler orders them -------------------------------------------------
+
+    async def load(self, instance: Instance, variant: Variant) -> Resident:
+        """Load a model and return what became of it.
+
+        Raises:
+            WorkerRefusedError: the engine says no, or needs longer than `load_timeout`.
+            WorkerUnreachableError: the worker went away.
+        """
+        status, row = self._target(instance, variant)
+        try:
+            async with asyncio.timeout(self._load_timeout_s):
+                return await self._client(status).load(
+                    row, embedding=self._embeds(variant), slots=status.num_parallel
+                )
+        except TimeoutError as error:
+            text = f"loading {row.name} took longer than gateway.load_timeout ({self._load_timeout_s:g} s)"
+            raise WorkerRefusedError(text) from error
+
+    async def unload(self, instance: Instance, variant: Variant) -> None:
+        """Unload a model; returns when it, or the worker, is gone."""
+        while True:
+            try:
+                status, row = self._target(instance, variant)
+            except WorkerUnreachableError:
+                return
+            try:
+                async with asyncio.timeout(self._load_timeout_s):
+                    await self._client(status).unload(
+                        row, embedding=self._embeds(variant), slots=status.num_parallel
+                    )
+                    return
+            except (WorkerRefusedError, WorkerUnreachableError, TimeoutError) as error:
+                _log.warning("unload failed; trying again", worker=str(instance), error=str(error))
+                await asyncio.sleep(_AGAIN_S)
+
+    def _target(self, instance: Instance, variant: Variant) -> tuple[WorkerStatus, ModelRow]:
+        status = self.roster.status(instance)
+        row = self.roster.model_on(instance.worker, variant)
+        if status is None or row is None or not status.base_url:
+            raise WorkerUnreachableError(f"{instance} is gone")
+        return status, row
+
+    def _embeds(self, variant: Variant) -> bool:
+        details = self.roster.details.get(variant)
+        return details is not None and details.embedding
+
+    def _client(self, status: WorkerStatus) -> WorkerClient:
+        instance = instance_of(status)
+        if instance not in self._clients:
+            self._clients[instance] = WorkerClient(status.base_url, self._session)
+        return self._clients[instance]
+
+    def _forget(self, instance: Instance) -> None:
+        task = asyncio.get_running_loop().create_task(self._clients.pop(instance).close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)

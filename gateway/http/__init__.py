@@ -1,0 +1,1 @@
+"""The HTTP shell: handlers, listings, administration, the application's wiring."""

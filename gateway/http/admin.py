@@ -1,0 +1,64 @@
+"""Administration on the unix socket: health, and the fleet as `corral ps` prints it."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+
+from gateway.fleet import Fleet
+from gateway.http.listing import expires_at, resident_row
+from gateway.roster import instance_of
+from gateway.runtime import Runtime
+from gateway.scheduling.residency import Phase, Replica, WorkerResidency
+from gateway.scheduling.types import Variant
+from supervisor.contract.fleet import WorkerStatus
+
+
+class AdminHandlers:
+    """Handlers that only the machine's operator reaches."""
+
+    def __init__(self, fleet: Fleet, runtime: Runtime) -> None:
+        """Look at the roster and the scheduler; change neither."""
+        self._fleet = fleet
+        self._runtime = runtime
+
+    async def health(self, _: web.Request) -> web.Response:
+        """Tell how many workers can take requests; 503 while none can."""
+        ready, known = len(self._fleet.roster.ready()), len(self._fleet.roster.statuses)
+        answer = {"status": "ok" if ready else "no worker is ready", "workers_ready": ready, "workers": known}
+        return web.json_response(answer, status=200 if ready else 503)
+
+    async def alive(self, _: web.Request) -> web.Response:
+        """Tell the supervisor that the gateway serves, whatever the workers do."""
+        return web.json_response({"status": "ok"})
+
+    async def fleet(self, _: web.Request) -> web.Response:
+        """Tell every worker with what it holds."""
+        residency = {worker.view.instance: worker for worker in self._runtime.scheduler.workers}
+        rows = [
+            self._worker(status, residency.get(instance_of(status))) for status in self._fleet.roster.statuses
+        ]
+        return web.json_response({"workers": rows, "queue": self._queue()})
+
+    def _worker(self, status: WorkerStatus, residency: WorkerResidency | None) -> dict[str, Any]:
+        replicas = residency.replicas.items() if residency is not None else ()
+        return {
+            **status.model_dump(mode="json"),
+            "resident": [self._replica(residency, v, r) for v, r in replicas if residency is not None],
+        }
+
+    def _replica(self, worker: WorkerResidency, variant: Variant, replica: Replica) -> dict[str, Any]:
+        row = self._fleet.roster.model_on(worker.view.instance.worker, variant)
+        if row is None:
+            return {"name": variant.digest[:12], "phase": replica.phase}
+        stays = expires_at(replica, time.monotonic(), datetime.now(UTC))
+        shown = resident_row(row, worker, replica, stays if replica.phase is Phase.RESIDENT else "")
+        return {**shown, "phase": "draining" if replica.draining else replica.phase}
+
+    def _queue(self) -> list[dict[str, Any]]:
+        rows = self._fleet.roster.models()
+        queued = ((row.name, self._runtime.scheduler.queued(row.variant)) for row in rows)
+        return [{"model": name, "waiting": waiting} for name, waiting in queued if waiting]

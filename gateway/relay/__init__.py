@@ -1,0 +1,1 @@
+"""Carries a granted request to its worker and the answer back."""

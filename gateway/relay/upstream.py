@@ -1,0 +1,137 @@
+"""Sends a request to a worker and reads the answer: the only file that sees aiohttp's client exceptions.
+
+Translates them into the closed set of `Outcome`s. Decides nothing about retries or status codes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import aiohttp
+
+from gateway.relay.outcome import AttemptFailedError, Broken, NotSent, Refused, StreamFailedError, TimedOut
+
+
+@dataclass(slots=True)
+class Reply:
+    """A worker's answer: its head, its first bytes, and the rest on demand."""
+
+    response: aiohttp.ClientResponse
+    first: bytes
+    idle_timeout_s: float
+    bytes_read: int = 0
+
+    @property
+    def status(self) -> int:
+        """HTTP status."""
+        return self.response.status
+
+    @property
+    def content_type(self) -> str:
+        """As the worker wrote it."""
+        return self.response.headers.get("Content-Type", "application/json")
+
+    @property
+    def content_length(self) -> int | None:
+        """Bytes of the whole body when the worker told."""
+        return self.response.content_length
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes.
+
+        Raises:
+            StreamFailedError: it ended early, or nothing came for too long.
+        """
+        chunk = self.first
+        while chunk:
+            self.bytes_read += len(chunk)
+            yield chunk
+            try:
+                chunk = await self.response.content.readany()
+            except TimeoutError as error:
+                raise StreamFailedError(TimedOut("next chunk", self.idle_timeout_s)) from error
+            except (aiohttp.ClientError, OSError) as error:
+                raise StreamFailedError(Broken(self.bytes_read, _text(error))) from error
+
+
+class Upstream:
+    """Requests to workers over one connection pool."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, *, connect_timeout_s: float, idle_timeout_s: float
+    ) -> None:
+        """The session's owner closes it."""
+        self._session = session
+        self._timeouts = aiohttp.ClientTimeout(
+            total=None, sock_connect=connect_timeout_s, sock_read=idle_timeout_s
+        )
+        self._connect_timeout_s = connect_timeout_s
+        self._idle_timeout_s = idle_timeout_s
+
+    @asynccontextmanager
+    async def open(self, url: str, body: bytes, *, request_id: str, deadline: float) -> AsyncIterator[Reply]:
+        """Send a request and yield its answer once its first bytes are there.
+
+        `deadline` is in event-loop seconds. On the way out the connection is given back if the answer was
+        read to its end, and closed otherwise, which tells the worker to stop.
+
+        Raises:
+            AttemptFailedError: nothing came that could go to the client.
+        """
+        headers = {"Content-Type": "application/json", "X-Request-Id": request_id}
+        started = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout_at(deadline):
+                response = await self._session.post(
+                    url, data=body, headers=headers, timeout=self._timeouts, allow_redirects=False
+                )
+                reply = await self._begin(response)
+        except aiohttp.ConnectionTimeoutError as error:
+            raise AttemptFailedError(TimedOut("connect", self._connect_timeout_s)) from error
+        except TimeoutError as error:
+            waited_s = asyncio.get_running_loop().time() - started
+            raise AttemptFailedError(TimedOut("first byte", round(waited_s, 1))) from error
+        except aiohttp.ClientConnectorError as error:
+            raise AttemptFailedError(NotSent(_text(error))) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise AttemptFailedError(Broken(0, _text(error))) from error
+        try:
+            yield reply
+        finally:
+            if response.content.at_eof():
+                response.release()
+            else:
+                response.close()
+
+    async def _begin(self, response: aiohttp.ClientResponse) -> Reply:
+        """Wait for the first bytes: until they are there the request may still be given to another."""
+        refused = response.status == HTTPStatus.SERVICE_UNAVAILABLE
+        try:
+            first = await response.content.readany()
+        except BaseException:
+            response.close()
+            raise
+        if first and not refused:
+            return Reply(response, first, self._idle_timeout_s)
+        response.close()
+        if refused:
+            raise AttemptFailedError(Refused(response.status, error_text(first)))
+        raise AttemptFailedError(Broken(0, "the answer was empty"))
+
+
+def error_text(body: bytes) -> str:
+    """Return the message of an error body, whichever surface's shape it has."""
+    try:
+        error = json.loads(body)["error"]
+    except (ValueError, LookupError, TypeError):
+        return body.decode(errors="replace").strip()
+    return str(error.get("message", error)) if isinstance(error, dict) else str(error)
+
+
+def _text(error: BaseException) -> str:
+    return str(error) or type(error).__name__

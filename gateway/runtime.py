@@ -1,0 +1,161 @@
+"""The scheduler's shell: feeds it events, carries its effects out, wakes it at its deadlines.
+
+Decides nothing. One `Runtime` per gateway; all of it runs on the event loop, so that each event is atomic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Protocol, assert_never
+
+import structlog
+
+from gateway.scheduling.scheduler import Scheduler
+from gateway.scheduling.types import (
+    Arrived,
+    DeadlinePassed,
+    Event,
+    Finished,
+    Grant,
+    Instance,
+    Left,
+    Load,
+    Loaded,
+    LoadFailed,
+    Reject,
+    Rejection,
+    RequestId,
+    Resident,
+    Unload,
+    Unloaded,
+    Variant,
+)
+from gateway.workers.client import WorkerRefusedError, WorkerUnreachableError
+
+_log = structlog.get_logger("scheduler")
+
+
+class RejectedError(Exception):
+    """The scheduler gives the request no slot."""
+
+    def __init__(self, rejection: Rejection) -> None:
+        super().__init__(rejection.message)
+        self.rejection = rejection
+
+
+class ModelLoader(Protocol):
+    """Carries loads and unloads out."""
+
+    def name(self, variant: Variant) -> str:
+        """Return what people call the model."""
+
+    async def load(self, instance: Instance, variant: Variant) -> Resident:
+        """Load a model; raises WorkerRefusedError or WorkerUnreachableError."""
+
+    async def unload(self, instance: Instance, variant: Variant) -> None:
+        """Unload a model, however often that has to be asked; returns when it or the worker is gone."""
+
+
+class Runtime:
+    """Owns the scheduler, its timer, the requests that wait and the loads under way."""
+
+    def __init__(self, scheduler: Scheduler, loader: ModelLoader, clock: Callable[[], float]) -> None:
+        """`clock` gives monotonic seconds on the scale of the event loop's timers."""
+        self.scheduler = scheduler
+        self._loader = loader
+        self._clock = clock
+        self._grants: dict[RequestId, asyncio.Future[Grant]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def feed(self, event: Event) -> None:
+        """Give the scheduler an event and start what it answers."""
+        now = self._clock()
+        for effect in self.scheduler.handle(event, now):
+            match effect:
+                case Grant():
+                    self._settle(effect.request, effect)
+                case Reject():
+                    self._settle(effect.request, RejectedError(effect.rejection))
+                case Load():
+                    self._start(self._load(effect))
+                case Unload():
+                    self._start(self._unload(effect))
+                case _:
+                    assert_never(effect)
+        self._arm(now)
+
+    @asynccontextmanager
+    async def lease(self, request: Arrived) -> AsyncIterator[Grant]:
+        """Wait for a slot and hold it; it is given back exactly once, whatever happens.
+
+        Raises:
+            RejectedError: there will be no slot.
+        """
+        future = asyncio.get_running_loop().create_future()
+        self._grants[request.request] = future
+        ended: Event = Left(request.request)
+        try:
+            self.feed(request)
+            grant = await future
+            yield grant
+            ended = Finished(request.request)
+        finally:
+            self._grants.pop(request.request, None)
+            self.feed(ended)
+
+    async def close(self) -> None:
+        """Stop the timer and the loads under way."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _settle(self, request: RequestId, answer: Grant | RejectedError) -> None:
+        future = self._grants.get(request)
+        if future is None or future.done():
+            return  # its client is leaving; `lease` tells the scheduler in a moment
+        if isinstance(answer, Grant):
+            future.set_result(answer)
+        else:
+            future.set_exception(answer)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _load(self, effect: Load) -> None:
+        where = {"worker": str(effect.instance), "model": self._loader.name(effect.variant)}
+        _log.info("load", why=effect.why, **where)
+        started = self._clock()
+        try:
+            resident = await self._loader.load(effect.instance, effect.variant)
+        except WorkerRefusedError as error:
+            _log.warning("load refused", error=str(error), **where)
+            self.feed(LoadFailed(effect.instance, effect.variant, str(error), lasting=True))
+        except WorkerUnreachableError as error:
+            _log.warning("load broke off", error=str(error), **where)
+            self.feed(LoadFailed(effect.instance, effect.variant, str(error), lasting=False))
+        else:
+            _log.info("loaded", seconds=round(self._clock() - started, 3), slots=resident.slots, **where)
+            self.feed(Loaded(effect.instance, effect.variant, resident))
+
+    async def _unload(self, effect: Unload) -> None:
+        where = {"worker": str(effect.instance), "model": self._loader.name(effect.variant)}
+        _log.info("unload", why=effect.why, **where)
+        await self._loader.unload(effect.instance, effect.variant)
+        self.feed(Unloaded(effect.instance, effect.variant))
+
+    def _arm(self, now: float) -> None:
+        """Sleep until the scheduler's next deadline; nobody polls."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self.scheduler.next_deadline(now)
+        if due is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(loop.time() + (due - now), self.feed, DeadlinePassed())

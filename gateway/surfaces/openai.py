@@ -1,0 +1,50 @@
+"""OpenAI's API as Ollama serves it under /v1: SSE streams on demand, `data: [DONE]` at the end.
+
+Decides what its requests mean and how its answers end. Knows nothing of HTTP or workers.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from gateway.surfaces.surface import Facts, ParsedRequest, last_count, read_flag, read_model, read_object
+
+_ERROR_TYPE: Final = {400: "invalid_request_error", 404: "not_found_error", 413: "invalid_request_error"}
+
+
+class OpenAISurface:
+    """chat/completions, completions and embeddings."""
+
+    name = "openai"
+    routes = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
+
+    def parse(self, route: str, body: bytes) -> ParsedRequest:
+        """Read a request; its bytes go to the worker as they are."""
+        request = read_object(body)
+        streamed = route != "/v1/embeddings" and read_flag(request, "stream", default=False)
+        return ParsedRequest(
+            Facts(model=read_model(request), stream=streamed, prompt_size_bytes=len(body)), body
+        )
+
+    def error(self, status: int, message: str) -> bytes:
+        """Return OpenAI's error object with the types that Ollama gives."""
+        return json.dumps(error_object(status, message)).encode()
+
+    def error_frame(self, message: str) -> bytes:
+        """Return the error as an SSE event, which OpenAI's clients raise."""
+        return b"data: " + self.error(500, message) + b"\n\n"
+
+    def final_mark(self, route: str) -> bytes:  # noqa: ARG002 -- the same on all routes
+        """Return the last event; inside a JSON text it could not stand at a line's start."""
+        return b"data: [DONE]"
+
+    def tokens(self, tail: bytes) -> int | None:
+        """Return `usage.completion_tokens`, which a stream has only when the client asked for it."""
+        return last_count(b'"completion_tokens":', tail)
+
+
+def error_object(status: int, message: str) -> dict[str, Any]:
+    """Return `{"error": {message, type, param, code}}`."""
+    kind = _ERROR_TYPE.get(status, "api_error")
+    return {"error": {"message": message, "type": kind, "param": None, "code": None}}

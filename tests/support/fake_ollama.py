@@ -1,0 +1,169 @@
+"""A worker for gateway tests that is stricter than a real one and fails on command.
+
+It refuses to do what the gateway must never ask for: more answers at once than it has slots, an answer
+of a model that is not loaded, two loads at once, unloading what is busy. Each is noted in `offences`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from supervisor.contract.fleet import Device, DeviceKind, WorkerState, WorkerStatus
+from supervisor.contract.wire import SERVER_BUSY, SLOTS_FIELD
+
+
+@dataclass
+class FakeOllama:
+    """One worker process's HTTP face; `script` holds what to do to the next inference requests."""
+
+    name: str
+    slots: int = 2
+    models: tuple[str, ...] = ("count", "other")
+    size_bytes: int = 1000
+    script: deque[str] = field(default_factory=deque)
+    load_errors: deque[str] = field(default_factory=deque)
+    loaded: set[str] = field(default_factory=set)
+    running: list[str] = field(default_factory=list)
+    served: list[dict[str, Any]] = field(default_factory=list)
+    most_at_once: int = 0
+    offences: list[str] = field(default_factory=list)
+    hold: asyncio.Event = field(default_factory=asyncio.Event)
+    """Answers wait for it after their first token."""
+    loads: list[str] = field(default_factory=list)
+    loading: int = 0
+    port: int = 0
+    _runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        app = web.Application()
+        app.router.add_get("/api/tags", self.tags)
+        app.router.add_get("/api/ps", self.ps)
+        app.router.add_post("/api/show", self.show)
+        for path in ("/api/generate", "/api/chat", "/v1/chat/completions"):
+            app.router.add_post(path, self.infer)
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        await site.start()
+        self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]  # no public way
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    def status(self, incarnation: int = 1, **changes: Any) -> WorkerStatus:
+        """Return what the supervisor would tell of this worker."""
+        values: dict[str, Any] = {
+            "worker": self.name,
+            "incarnation": incarnation,
+            "state": WorkerState.READY,
+            "reason": "probe passed",
+            "since_unix": 0.0,
+            "pid": 1,
+            "engine": "fake",
+            "base_url": f"http://127.0.0.1:{self.port}",
+            "devices": (Device(kind=DeviceKind.CPU, id="0", label="CPU 0"),),
+            "num_parallel": self.slots,
+            "max_loaded_models": 1,
+            "max_queue": 4,
+            "context_length": 64,
+            "keep_alive_s": None,
+            "memory_bytes": 10_000_000,
+            "models": None,
+        }
+        return WorkerStatus(**{**values, **changes})
+
+    def digest(self, model: str) -> str:
+        return f"digest-of-{model.removesuffix(':latest')}"
+
+    def row(self, model: str) -> dict[str, Any]:
+        name = f"{model}:latest"
+        return {"name": name, "model": name, "digest": self.digest(model), "size": self.size_bytes}
+
+    async def tags(self, _: web.Request) -> web.Response:
+        return web.json_response({"models": [self.row(model) for model in self.models]})
+
+    async def ps(self, _: web.Request) -> web.Response:
+        rows = [
+            {**self.row(m), "size_vram": 0, SLOTS_FIELD: self.slots, "context_length": 64}
+            for m in self.loaded
+        ]
+        return web.json_response({"models": rows})
+
+    async def show(self, _: web.Request) -> web.Response:
+        return web.json_response({"model_info": {}, "capabilities": ["completion"], "details": {}})
+
+    async def infer(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        model = body["model"].removesuffix(":latest")
+        if "keep_alive" in body:
+            return await self.load_or_unload(model, body["keep_alive"])
+        if model not in self.loaded:
+            self.offences.append(f"answer of {model} asked, which is not loaded")
+        if len(self.running) >= self.slots:
+            self.offences.append("more answers at once than slots")
+        self.running.append(model)
+        self.most_at_once = max(self.most_at_once, len(self.running))
+        try:
+            return await self.answer(request, body)
+        finally:
+            self.running.remove(model)
+
+    async def load_or_unload(self, model: str, keep_alive: int) -> web.Response:
+        if keep_alive == 0:
+            if model in self.running:
+                self.offences.append(f"unload of {model}, which is busy")
+            self.loaded.discard(model)
+            return web.json_response({"done": True, "done_reason": "unload"})
+        if self.loading:
+            self.offences.append("two loads at once")
+        self.loading += 1
+        await asyncio.sleep(0)
+        self.loading -= 1
+        self.loads.append(model)
+        if self.load_errors:
+            return web.json_response({"error": self.load_errors.popleft()}, status=500)
+        self.loaded.add(model)
+        return web.json_response({"done": True, "done_reason": "load"})
+
+    async def answer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        action = self.script.popleft() if self.script else "answer"
+        if action == "busy":
+            return web.json_response({"error": SERVER_BUSY}, status=503)
+        if action == "reset":
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+        headers = {key.lower(): value for key, value in request.headers.items()}
+        self.served.append({"body": body, "headers": headers})
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        if action == "end empty":
+            await response.write_eof()
+            return response
+        await response.write(frame("1", done=False))
+        if action == "cut":
+            assert request.transport is not None
+            request.transport.close()
+            return response
+        if action == "end early":
+            await response.write_eof()
+            return response
+        if action == "hold":
+            await self.hold.wait()
+        await response.write(frame("", done=True))
+        await response.write_eof()
+        return response
+
+
+def frame(text: str, *, done: bool) -> bytes:
+    """Return one NDJSON frame of /api/generate, in Ollama's compact writing."""
+    row = {"model": "count", "response": text, "done": done, **({"eval_count": 1} if done else {})}
+    return json.dumps(row, separators=(",", ":")).encode() + b"\n"

@@ -1,0 +1,103 @@
+"""The real gateway in this process, in front of fake workers, with a snapshot source of the test's."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from gateway.app import Ports, running
+from supervisor.contract.config import GatewayConfig
+from supervisor.contract.fleet import FleetSnapshot, WorkerStatus, encode
+from supervisor.contract.runtime_dir import SUPERVISOR_SOCKET
+from tests.support.fake_ollama import FakeOllama
+
+DEADLINE_S = 10.0
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for a condition of the world outside; fail with its name when it does not come true."""
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while not condition():  # noqa: ASYNC110 -- another process's state has no event
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"did not happen: {what}") from None
+
+
+@dataclass
+class Snapshots:
+    """The supervisor's end of the fleet link."""
+
+    path: Path
+    generation: int = 0
+    line: bytes = b""
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
+    server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        self.server = await asyncio.start_unix_server(self.connected, str(self.path))
+
+    def connected(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writers.append(writer)
+        writer.write(self.line)
+
+    def publish(self, *statuses: WorkerStatus) -> None:
+        self.generation += 1
+        snapshot = FleetSnapshot(boot_id="test", generation=self.generation, workers=tuple(statuses))
+        self.line = encode(snapshot)
+        for writer in self.writers:
+            writer.write(self.line)
+
+    async def stop(self) -> None:
+        for writer in self.writers:
+            writer.close()
+        if self.server is not None:
+            self.server.close()
+
+
+@dataclass
+class Bench:
+    """A running gateway and what a test needs around it."""
+
+    url: str
+    admin_socket: str
+    snapshots: Snapshots
+    workers: Sequence[FakeOllama]
+    http: aiohttp.ClientSession
+
+    def publish(self, **changes: object) -> None:
+        self.snapshots.publish(*(worker.status(**changes) for worker in self.workers))  # type: ignore[arg-type]
+
+    def check(self) -> None:
+        assert [offence for worker in self.workers for offence in worker.offences] == []
+
+
+@asynccontextmanager
+async def gateway(
+    directory: Path, *workers: FakeOllama, config: GatewayConfig | None = None, **changes: object
+) -> AsyncIterator[Bench]:
+    """Run a gateway before these workers; at the end no worker may have been wronged."""
+    snapshots = Snapshots(directory / SUPERVISOR_SOCKET)
+    for worker in workers:
+        await worker.start()
+    await snapshots.start()
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True)) as http,
+        running(config or GatewayConfig(), Ports(listener, directory)),
+    ):
+        bench = Bench(url, str(directory / "gateway.sock"), snapshots, workers, http)
+        bench.publish(**changes)
+        yield bench
+        bench.check()
+    await snapshots.stop()
+    for worker in workers:
+        worker.hold.set()
+        await worker.stop()
