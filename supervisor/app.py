@@ -1,4 +1,4 @@
-"""Builds a running Corral out of a plan: the real clock, signals, sockets and processes.
+"""Builds a running Corral out of what was found right: the real clock, signals, sockets and processes.
 
 Decides the order of coming and going: the socket that clients connect to is open before anything else is
 started; the gateway goes first, so that it can finish what the workers still answer, then the workers.
@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -56,8 +56,8 @@ _log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """All that was found right before anything is started."""
+class Setup:
+    """All that was found right and taken before anything is started."""
 
     specs: tuple[WorkerSpec, ...]
     engines: Mapping[str, Engine]
@@ -71,18 +71,19 @@ class Plan:
     gateway_timings: Timings = _GATEWAY_TIMINGS
 
 
-def run(plan: Plan, *, greet: Callable[[str], None]) -> int:
+def run(setup: Setup, *, greet: Callable[[str], None]) -> int:
     """Run until a signal ends it; return the exit code.
 
-    `greet` is called once with the URL for clients, when every worker and the gateway are ready.
+    `greet` is called once with the URL for clients: when the gateway is ready, and every worker that has
+    not been given up.
     """
-    return asyncio.run(_run(plan, greet))
+    return asyncio.run(_run(setup, greet))
 
 
-async def _run(plan: Plan, greet: Callable[[str], None]) -> int:
+async def _run(setup: Setup, greet: Callable[[str], None]) -> int:
     boot_id = uuid.uuid4().hex
-    fleet = first_snapshot(boot_id, plan.specs, since_unix=time.time())
-    server = SnapshotServer(plan.directory.path / SUPERVISOR_SOCKET, encode(fleet))
+    fleet = first_snapshot(boot_id, setup.specs, since_unix=time.time())
+    server = SnapshotServer(setup.directory.path / SUPERVISOR_SOCKET, encode(fleet))
     children = _children(boot_id)
     await server.start()
     try:
@@ -90,18 +91,18 @@ async def _run(plan: Plan, greet: Callable[[str], None]) -> int:
             runtime = Runtime(children, tasks, fleet, server.publish, time.time, random.Random())  # noqa: S311 -- jitter, no secret
             ending = _Ending(runtime)
             ending.listen()
-            for job in _jobs(plan, boot_id):
+            for job in _jobs(setup, boot_id):
                 runtime.start(job)
-            greeting = tasks.create_task(_greet(plan, runtime, greet))
+            greeting = tasks.create_task(_greet(setup, runtime, greet))
             await ending.asked.wait()
             greeting.cancel()
             await runtime.stop([GATEWAY])
-            await runtime.stop(spec.name for spec in plan.specs)
+            await runtime.stop(spec.name for spec in setup.specs)
     finally:
         server.close()
         await children.guard.close()
         children.reaper.stop()
-        plan.directory.release()
+        setup.directory.release()
     return EXIT_FAILED if ending.hurried else EXIT_OK
 
 
@@ -136,24 +137,31 @@ class _Ending:
             self.asked.set()
 
 
-async def _greet(plan: Plan, runtime: Runtime, greet: Callable[[str], None]) -> None:
-    await runtime.wait_for([GATEWAY, *(spec.name for spec in plan.specs)], WorkerState.READY)
-    url = url_of(plan.listener)
-    plan.directory.write_endpoint(url)
+async def _greet(setup: Setup, runtime: Runtime, greet: Callable[[str], None]) -> None:
+    await runtime.wait_until(_serves)
+    url = url_of(setup.listener)
+    setup.directory.write_endpoint(url)
     greet(url)
+
+
+def _serves(states: Mapping[str, WorkerState]) -> bool:
+    """A worker that has been given up must not keep the others from being used."""
+    workers = [state for name, state in states.items() if name != GATEWAY]
+    settled = all(state in (WorkerState.READY, WorkerState.QUARANTINED) for state in workers)
+    return states[GATEWAY] is WorkerState.READY and settled and WorkerState.READY in workers
 
 
 # The processes.
 
 
-def _jobs(plan: Plan, boot_id: str) -> list[Job]:
+def _jobs(setup: Setup, boot_id: str) -> list[Job]:
     ports: dict[str, int] = {}
-    workers = [_worker_job(plan, spec, boot_id, ports) for spec in plan.specs]
-    return [_gateway_job(plan, boot_id), *workers]
+    workers = [_worker_job(setup, spec, boot_id, ports) for spec in setup.specs]
+    return [_gateway_job(setup, boot_id), *workers]
 
 
-def _worker_job(plan: Plan, spec: WorkerSpec, boot_id: str, ports: dict[str, int]) -> Job:
-    engine = plan.engines[spec.engine]
+def _worker_job(setup: Setup, spec: WorkerSpec, boot_id: str, ports: dict[str, int]) -> Job:
+    engine = setup.engines[spec.engine]
 
     def attempt() -> Attempt:
         port = ports[spec.name] = free_port(ports.values())
@@ -167,17 +175,17 @@ def _worker_job(plan: Plan, spec: WorkerSpec, boot_id: str, ports: dict[str, int
         )
         return Attempt(order, Probe(Loopback(port), engine.ready_path))
 
-    return Job(name=spec.name, attempt=attempt, policy=plan.worker_policy, timings=plan.worker_timings)
+    return Job(name=spec.name, attempt=attempt, policy=setup.worker_policy, timings=setup.worker_timings)
 
 
-def _gateway_job(plan: Plan, boot_id: str) -> Job:
-    directory, fd = plan.directory.path, plan.listener.fileno()
+def _gateway_job(setup: Setup, boot_id: str) -> Job:
+    directory, fd = setup.directory.path, setup.listener.fileno()
     options = ["--fd", str(fd), "--runtime-dir", str(directory)]
-    if plan.config_file is not None:
-        options += ["--config", plan.config_file]
+    if setup.config_file is not None:
+        options += ["--config", setup.config_file]
     order = Order(
         name=GATEWAY,
-        argv=(*plan.gateway_argv, *options),
+        argv=(*setup.gateway_argv, *options),
         env=gateway_environment(os.environ, boot_id=boot_id, name=GATEWAY),
         inherit=(fd,),
     )
@@ -186,11 +194,5 @@ def _gateway_job(plan: Plan, boot_id: str) -> Job:
         name=GATEWAY,
         attempt=lambda: Attempt(order, probe),
         policy=_GATEWAY_POLICY,
-        timings=plan.gateway_timings,
+        timings=setup.gateway_timings,
     )
-
-
-def missing_engines(specs: Sequence[WorkerSpec], engines: Mapping[str, Engine]) -> list[str]:
-    """Return what this machine lacks to run the engines of the workers, with the remedies."""
-    names = sorted({spec.engine for spec in specs})
-    return [missing for name in names if (missing := engines[name].missing()) is not None]

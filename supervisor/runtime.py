@@ -7,10 +7,10 @@ until the machine's next deadline. It is the only writer of the fleet snapshot.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import Final, assert_never
+from typing import Final, TypeAlias, assert_never
 
 import structlog
 
@@ -69,6 +69,9 @@ class _Child:
     probing: asyncio.Task[None] | None = None
 
 
+_Waiting: TypeAlias = tuple[Callable[[Mapping[str, WorkerState]], bool], asyncio.Future[None]]
+
+
 @dataclass(slots=True)
 class Runtime:
     """Keeps every job running. All of it lives on one event loop, so nothing needs a lock."""
@@ -82,7 +85,7 @@ class Runtime:
     """Unix seconds, for people; deadlines are the event loop's monotonic ones."""
     rng: Random
     _children: dict[str, _Child] = field(default_factory=dict)
-    _waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = field(default_factory=list)
+    _waiting: list[_Waiting] = field(default_factory=list)
 
     def start(self, job: Job) -> None:
         """Take the job on, and have it run from now on."""
@@ -95,7 +98,7 @@ class Runtime:
         stopping = tuple(names)
         for name in stopping:
             self._feed(self._children[name], StopRequested(drain=False))
-        await self.wait_for(stopping, WorkerState.STOPPED)
+        await self.wait_until(lambda states: all(states[name] is WorkerState.STOPPED for name in stopping))
 
     def kill(self) -> None:
         """End everything now; `stop` then has nothing left to wait for."""
@@ -104,17 +107,15 @@ class Runtime:
             if child.process is not None:
                 child.process.kill()
 
-    async def wait_for(self, names: Iterable[str], state: WorkerState) -> None:
-        """Return as soon as all of them are in `state` at once."""
-        machines = [self._children[name].machine for name in names]
-
-        def reached() -> bool:
-            return all(machine.state is state for machine in machines)
-
-        if not reached():
+    async def wait_until(self, reached: Callable[[Mapping[str, WorkerState]], bool]) -> None:
+        """Return as soon as the states of all jobs, by name, are as `reached` wants them."""
+        if not reached(self._states()):
             future = asyncio.get_running_loop().create_future()
             self._waiting.append((reached, future))
             await future
+
+    def _states(self) -> dict[str, WorkerState]:
+        return {name: child.machine.state for name, child in self._children.items()}
 
     # One event.
 
@@ -151,9 +152,10 @@ class Runtime:
             child.timer = loop.call_at(child.machine.deadline, self._feed, child, DeadlinePassed())
 
     def _wake(self) -> None:
-        for waiting in [entry for entry in self._waiting if entry[0]()]:
+        states = self._states()
+        for waiting in [entry for entry in self._waiting if entry[0](states)]:
             self._waiting.remove(waiting)
-            if not waiting[1].done():
+            if not waiting[1].done():  # it was cancelled meanwhile
                 waiting[1].set_result(None)
 
     # The effects.

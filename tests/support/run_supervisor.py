@@ -1,6 +1,6 @@
-"""A real supervisor over fake workers and a fake gateway: `run_supervisor.py SETUP_JSON`.
+"""A real supervisor over fake workers and a fake gateway: `run_supervisor.py JSON`.
 
-The setup has `directory`, `workers` (arguments of `fake_spec`) and optionally `policy` (of RestartPolicy)
+It has `directory`, `workers` (arguments of `fake_spec`) and optionally `policy` (of RestartPolicy)
 and `timings` (of Timings). Prints the URL for clients once everything is ready.
 """
 
@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from supervisor.app import Plan, run
+from supervisor.app import Setup, run
 from supervisor.contract.config import LogConfig
 from supervisor.core.backoff import RestartPolicy
 from supervisor.core.worker import Timings
@@ -22,23 +22,23 @@ from tests.support.fake_engine import FakeEngine, fake_spec
 GATEWAY = Path(__file__).with_name("fake_gateway.py")
 
 
-def main(setup_json: str) -> int:
+def main(told_json: str) -> int:
     """Run as told until a signal comes."""
-    setup = json.loads(setup_json)
+    told = json.loads(told_json)
     configure(LogConfig(format="json"))
-    timings = Timings(**setup.get("timings", {}))
-    plan = Plan(
-        specs=tuple(fake_spec(**worker) for worker in setup["workers"]),
+    timings = Timings(**told.get("timings", {}))
+    setup = Setup(
+        specs=tuple(fake_spec(**worker) for worker in told["workers"]),
         engines={"fake": FakeEngine()},
         listener=open_listener("127.0.0.1:0"),
-        directory=claim(Path(setup["directory"])),
+        directory=claim(Path(told["directory"])),
         config_file=None,
         gateway_argv=(sys.executable, "-I", "-S", str(GATEWAY)),
-        worker_policy=RestartPolicy(**setup.get("policy", {})),
+        worker_policy=RestartPolicy(**told.get("policy", {})),
         worker_timings=timings,
         gateway_timings=timings,
     )
-    return run(plan, greet=lambda url: print(url, flush=True))  # noqa: T201 -- what the test waits for
+    return run(setup, greet=lambda url: print(url, flush=True))  # noqa: T201 -- what the test waits for
 
 
 if __name__ == "__main__":
