@@ -1,0 +1,91 @@
+"""`corral up`: the whole of Corral in the foreground, until a signal ends it.
+
+Decides what is checked before anything is started, and what people are told. Every problem that is found
+is one sentence on standard error, and then nothing was started (exit code 2).
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Final
+
+from supervisor import app
+from supervisor.contract.command import EXIT_USAGE
+from supervisor.contract.yaml_config import ConfigError
+from supervisor.engines.registry import ENGINES
+from supervisor.host.directory import DirectoryError, RuntimeDirectory, claim
+from supervisor.host.listener import ListenError, PortTakenError, open_listener, open_next_free
+from supervisor.host.logs import configure
+from supervisor.preflight import Preflight, preflight
+
+HELP: Final = "run the workers and the gateway until Ctrl-C"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare --config and --next-free-port."""
+    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="YAML file (default: all defaults)")
+    parser.add_argument(
+        "--next-free-port",
+        action="store_true",
+        help="where the port is taken, say by whom and listen on the next free one",
+    )
+
+
+def run(args: Namespace) -> int:
+    """Check everything, then run; return 0 after a signal, 2 where nothing could be started."""
+    try:
+        setup = _set_up(preflight(args.config, engines=ENGINES), args)
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_USAGE
+    return EXIT_USAGE if setup is None else app.run(setup, greet=_greet)
+
+
+def _set_up(found: Preflight, args: Namespace) -> app.Setup | None:
+    """Take the directory and the port; None where one of them could not be had, after saying why."""
+    configure(found.config.log)
+    directory = _claim(found)
+    listener = _listen(found.config.listen, next_free=args.next_free_port)
+    if directory is None or listener is None:
+        return None
+    return app.Setup(
+        specs=found.workers,
+        engines=ENGINES,
+        listener=listener,
+        directory=directory,
+        config_file=None if args.config is None else str(args.config.absolute()),
+    )
+
+
+def _claim(found: Preflight) -> RuntimeDirectory | None:
+    try:
+        return claim(Path(found.paths.runtime_dir))
+    except DirectoryError as error:
+        sys.stderr.write(f"{error}\n")
+        return None
+
+
+def _listen(listen: str, *, next_free: bool) -> socket.socket | None:
+    try:
+        return _open_some(listen) if next_free else open_listener(listen)
+    except ListenError as error:
+        sys.stderr.write(f"{error}\n")
+        return None
+
+
+def _open_some(listen: str) -> socket.socket:
+    try:
+        return open_listener(listen)
+    except PortTakenError as taken:
+        listener = open_next_free(listen)
+        sys.stderr.write(f"{taken}; taking port {listener.getsockname()[1]} for now\n")
+        return listener
+
+
+def _greet(url: str) -> None:
+    host = url.removeprefix("http://")
+    sys.stdout.write(f"Corral is ready: {url}  (try: OLLAMA_HOST={host} ollama ls)\n")
+    sys.stdout.flush()
