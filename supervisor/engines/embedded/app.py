@@ -59,10 +59,15 @@ async def translate_failures(request: web.Request, handler: Handler) -> web.Stre
     except web.HTTPRequestEntityTooLarge:
         return _failure(request, TOO_LARGE, "request body too large")
     except web.HTTPNotFound:
-        return web.Response(text="404 page not found", status=404)
+        return _plain(404, "404 page not found", {})
     except web.HTTPMethodNotAllowed as error:
         allowed = {"Allow": ", ".join(sorted(error.allowed_methods))}
-        return web.Response(text="405 method not allowed", status=405, headers=allowed)
+        return _plain(405, "405 method not allowed", allowed)
+
+
+def _plain(status: int, text: str, headers: dict[str, str]) -> web.Response:
+    body = text.encode()
+    return web.Response(body=body, status=status, headers={**headers, "Content-Type": "text/plain"})
 
 
 def _failure(request: web.Request, status: int, text: str) -> web.Response:

@@ -199,3 +199,20 @@ def _syntax_error(text: str, error: json.JSONDecodeError) -> str:
 
 def _quoted(character: str) -> str:
     return "'\\''" if character == "'" else f"'{character}'"
+
+
+def go_type(value: object) -> str:
+    """Return what Go prints for the type of a JSON value, for texts of errors."""
+    match value:
+        case None:
+            return "<nil>"
+        case bool():
+            return "bool"
+        case int() | float():
+            return "float64"
+        case str():
+            return "string"
+        case list():
+            return "[]interface {}"
+        case _:
+            return "map[string]interface {}"

@@ -48,13 +48,13 @@ class OpenAiRoutes:
         body = bodies.decode(await request.read(), bodies.OPENAI_EMBED)
         answer = await embed_answer(self._worker, openai.to_embed(body))
         encoding = body.get("encoding_format", "")
-        return json_response(openai.embedding_list(body.get("model", ""), answer, encoding))
+        return _json(openai.embedding_list(body.get("model", ""), answer, encoding))
 
     async def models(self, _request: web.Request) -> web.Response:
         """GET /v1/models."""
         models = sorted(self._worker.directory.scan().values(), key=lambda m: -m.id.mtime_ns)
         data = [_entry(model, model.name.short) for model in models] or None
-        return json_response({"object": "list", "data": data})
+        return _json({"object": "list", "data": data})
 
     async def model(self, request: web.Request) -> web.Response:
         """GET /v1/models/{id}."""
@@ -62,7 +62,7 @@ class OpenAiRoutes:
         model = self._worker.find(name)
         if model is None:
             raise ApiError(NOT_FOUND, wire.model_not_found(name))
-        return json_response(_entry(model, name))
+        return _json(_entry(model, name))
 
 
 def _usage(body: dict[str, Any]) -> bool:
@@ -71,3 +71,7 @@ def _usage(body: dict[str, Any]) -> bool:
 
 def _entry(model: ModelFile, name: str) -> dict[str, Any]:
     return openai.model_entry(name, model.name.namespace, int(modified_at(model).timestamp()))
+
+
+def _json(value: dict[str, Any]) -> web.Response:
+    return json_response(value, content_type="application/json")

@@ -34,7 +34,8 @@ async def deliver(
     """
     async with aclosing(frames):
         if not stream:
-            return json_response(rendering.whole(whole([frame async for frame in frames])))
+            answer = rendering.whole(whole([frame async for frame in frames]))
+            return json_response(answer, content_type=rendering.whole_type)
         first = await anext(frames)
         if first.get("done_reason") in _SINGLE:
             return json_response(rendering.whole(first))

@@ -162,7 +162,7 @@ class Leases:
         size_bytes = runner.measure_bytes()
         self._report_loaded(load, runner, size_bytes, self._now() - began)
         estimate = next(r.size_bytes for r in self._core.residents if r.incarnation == load.incarnation)
-        self._act(self._core.loaded(load.incarnation, size_bytes or estimate, self._now()))
+        self._act(self._core.loaded(load.incarnation, max(size_bytes or 0, estimate), self._now()))
 
     def _report_loaded(self, load: Load, runner: Runner, size_bytes: int | None, took_s: float) -> None:
         self._report(

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from supervisor.engines.embedded.bodies import go_type
 from supervisor.engines.embedded.failures import BAD_REQUEST, NOT_FOUND, ApiError
 from supervisor.engines.embedded.frames import Frame
 from supervisor.engines.embedded.rendering import encode
@@ -121,6 +122,7 @@ class ChatRendering:
     """Seconds since the epoch."""
     include_usage: bool
     stream_type: str = "text/event-stream"
+    whole_type: str = "application/json"
     _called: bool = False
 
     def chunk(self, frame: Frame) -> bytes:
@@ -166,6 +168,7 @@ class CompletionRendering:
     created: int
     include_usage: bool
     stream_type: str = "text/event-stream"
+    whole_type: str = "application/json"
 
     def chunk(self, frame: Frame) -> bytes:
         """Return the events of one frame."""
@@ -294,7 +297,7 @@ def _parts(message: Mapping[str, Any], tool_name: str) -> list[dict[str, Any]]:
         parts = [_part(role, part) for part in content]
         return [*parts[:-1], parts[-1] | extra] if parts and calls else parts
     if "tool_calls" not in message:
-        raise ApiError(BAD_REQUEST, f"invalid message content type: {_go_type(content)}")
+        raise ApiError(BAD_REQUEST, f"invalid message content type: {go_type(content)}")
     return [{"role": role, "content": "", **extra}]
 
 
@@ -337,15 +340,3 @@ def _native_call(call: Mapping[str, Any]) -> dict[str, Any]:
         raise ApiError(BAD_REQUEST, "invalid tool call arguments") from error
     named = {"name": function.get("name", ""), "arguments": arguments}
     return {"id": call.get("id", ""), "function": named}
-
-
-def _go_type(value: object) -> str:
-    match value:
-        case None:
-            return "<nil>"
-        case bool():
-            return "bool"
-        case int() | float():
-            return "float64"
-        case _:
-            return "map[string]interface {}"

@@ -20,6 +20,10 @@ class Rendering(Protocol):
     def stream_type(self) -> str:
         """Content-Type of a stream."""
 
+    @property
+    def whole_type(self) -> str:
+        """Content-Type of one object."""
+
     def chunk(self, frame: Frame) -> bytes:
         """Return what is sent for one frame of a stream."""
 
@@ -34,6 +38,7 @@ class Native:
     """Ollama's own: one JSON object a line."""
 
     stream_type = "application/x-ndjson"
+    whole_type = JSON_TYPE
 
     def chunk(self, frame: Frame) -> bytes:
         """Return the frame as a line."""

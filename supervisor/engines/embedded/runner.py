@@ -81,9 +81,11 @@ def _serve(order: dict[str, Any]) -> Any:  # noqa: ANN401 -- xllamacpp has no ty
     params.sse_ping_interval = _PING_INTERVAL_S
     params.verbosity = 1
     params.n_gpu_layers = 0
+    params.embedding = True  # costs nothing, and Ollama's chat models answer embed requests too
     if order["embeds"]:
-        params.embedding = True
-        params.n_batch = params.n_ubatch = order["context_length"]
+        params.n_batch = params.n_ubatch = order["context_length"]  # a text is embedded in one batch
+    else:
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_LAST
     return xllamacpp.Server(params)
 
 

@@ -3,9 +3,9 @@
 Decides nothing about which model runs. A runner is told its order, and the key to its HTTP server, on
 stdin, so that neither shows in the process list; that pipe is also what it lives by.
 
-The honest size of a runner is measured: its private memory (PSS, so that pages of the weights' file
-that other runners share count once) right after the load. llama.cpp touches its whole KV cache and its
-compute buffers while it loads, so what it takes later is in the figure.
+The honest size of a runner is its PSS right after the load, but never less than the estimate: the KV
+cache is touched by then, while the compute buffers fill with the first long prompt, and weights that a
+runner of another worker has mapped too count only half in the PSS.
 """
 
 from __future__ import annotations

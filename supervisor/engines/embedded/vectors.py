@@ -28,7 +28,8 @@ async def embed_answer(worker: Worker, body: Mapping[str, Any]) -> dict[str, Any
     name = body.get("model", "")
     model = worker.find(name)
     if model is None:
-        raise ApiError(NOT_FOUND, wire.model_not_found(name))
+        missing = wire.model_not_found_try_pulling(name) if name else wire.model_not_found("")
+        raise ApiError(NOT_FOUND, missing)
     options = check_options(body.get("options", {}))
     async with worker.lease(model, options, keep_alive_of(body)) as runner:
         load_ns = time.monotonic_ns() - began_ns

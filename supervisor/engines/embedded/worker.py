@@ -16,6 +16,7 @@ import aiohttp
 from supervisor.contract.durations import InvalidDurationError, parse_keep_alive
 from supervisor.contract.footprint import estimate
 from supervisor.contract.names import InvalidModelNameError, ModelName
+from supervisor.engines.embedded.bodies import go_type
 from supervisor.engines.embedded.failures import BAD_REQUEST, ApiError
 from supervisor.engines.embedded.leases import Leases
 from supervisor.engines.embedded.residency import Ask, Load, Variant
@@ -41,11 +42,17 @@ class Worker:
     session: aiohttp.ClientSession
 
     def find(self, name: str) -> ModelFile | None:
-        """Return the model of that name, or None; an invalid name has no model."""
+        """Return the model of that name, or None.
+
+        Raises:
+            ApiError: 400, the text can be no model's name.
+        """
+        if not name:
+            return None
         try:
             key = ModelName.parse(name).key
-        except InvalidModelNameError:
-            return None
+        except InvalidModelNameError as error:
+            raise ApiError(BAD_REQUEST, "invalid model name") from error
         return self.directory.scan().get(key)
 
     def context_length(self, model: ModelFile, options: Mapping[str, Any]) -> int:
@@ -98,6 +105,8 @@ def keep_alive_of(body: Mapping[str, Any]) -> float | None:
     value = body.get("keep_alive")
     if value is None:
         return None
+    if isinstance(value, (bool, list, dict)):
+        raise ApiError(BAD_REQUEST, f"Unsupported type: '{go_type(value)}'")
     try:
         seconds = parse_keep_alive(value)
     except InvalidDurationError as error:
