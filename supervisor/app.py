@@ -2,6 +2,8 @@
 
 Decides the order of coming and going: the socket that clients connect to is open before anything else is
 started; the gateway goes first, so that it can finish what the workers still answer, then the workers.
+
+The event loop is asyncio's own: nothing here is hot, and uvloop would cost memory on every box.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import sys
 from argparse import ArgumentParser, Namespace
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -87,5 +88,6 @@ def _open_some(listen: str) -> socket.socket:
 
 def _greet(url: str) -> None:
     host = url.removeprefix("http://")
-    sys.stdout.write(f"Corral is ready: {url}  (try: OLLAMA_HOST={host} ollama ls)\n")
-    sys.stdout.flush()
+    with suppress(BrokenPipeError):  # nobody reads it: the work goes on
+        sys.stdout.write(f"Corral is ready: {url}  (try: OLLAMA_HOST={host} ollama ls)\n")
+        sys.stdout.flush()

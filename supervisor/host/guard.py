@@ -48,7 +48,7 @@ class Guard:
         reading, self._pipe = os.pipe()
         argv = [sys.executable, "-I", "-S", keeper.__file__, self.boot_id]
         process = subprocess.Popen(
-            argv, stdin=reading, stdout=subprocess.DEVNULL, env={}, cwd="/", start_new_session=True
+            argv, stdin=reading, stdout=subprocess.DEVNULL, cwd="/", start_new_session=True
         )
         os.close(reading)
         process.returncode = 0  # the reaper waits for it, Popen must not

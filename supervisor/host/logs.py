@@ -1,13 +1,18 @@
 """Where the supervisor's log goes and how a worker's line gets into it.
 
-Lines go to standard error, for people on a terminal and as JSON otherwise. How a line looks is decided in
-`supervisor/contract/logs.py`, what a worker's line means in `supervisor/core/output.py`.
+Lines go to standard error, for people on a terminal and as JSON otherwise. A line that cannot be written
+(a full disk, a reader that has gone) is dropped: whoever reads the log must not decide whether workers are
+restarted. How a line looks is decided in `supervisor/contract/logs.py`, what a worker's line means in
+`supervisor/core/output.py`.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
+from contextlib import suppress
+from typing import TextIO, cast
 
 import structlog
 
@@ -18,16 +23,28 @@ from supervisor.core.output import read_line
 _log = structlog.stdlib.get_logger(__name__)
 
 
+class _StandardError(io.TextIOBase):
+    """Standard error, except that writing to it cannot fail."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stderr.flush()
+
+
 def configure(config: LogConfig) -> None:
     """Set up structlog for this process."""
     terminal = sys.stderr.isatty()
     style = ("console" if terminal else "json") if config.format == "auto" else config.format
+    level = logging.getLevelNamesMapping()[config.level.upper()]
     structlog.configure(
         processors=processors(style),
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.getLevelNamesMapping()[config.level.upper()]
-        ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _StandardError())),
         cache_logger_on_first_use=True,
     )
 

@@ -150,6 +150,17 @@ def test_output_of_a_worker_is_in_the_log(tmp_path: Path) -> None:
     assert log[-1]["event"] == "no newline at the end"
 
 
+def test_a_log_that_cannot_be_written_does_not_keep_workers_down(tmp_path: Path) -> None:
+    """The disk may be full; work goes on."""
+    (tmp_path / "log").symlink_to("/dev/full")
+    with supervisor(tmp_path, {"name": "a", "behaviour": "print"}, policy=QUICK) as corral:
+        first = corral.wait_for("a", state=WorkerState.READY)
+        assert first.pid is not None
+        os.kill(first.pid, signal.SIGKILL)
+        corral.wait_for("a", state=WorkerState.READY, incarnation=2)
+        assert corral.stop() == 0
+
+
 def test_a_second_supervisor_is_told_who_was_first(tmp_path: Path) -> None:
     """One runtime directory, one supervisor."""
     with supervisor(tmp_path, {"name": "a"}) as corral:
