@@ -51,6 +51,8 @@ _UNIT_BYTES: Final = {
 _SET_BY_KEY: Final = {
     "CUDA_DEVICE_ORDER": "gpus",
     "CUDA_VISIBLE_DEVICES": "gpus",
+    "GPU_DEVICE_ORDINAL": "gpus",
+    "HIP_VISIBLE_DEVICES": "gpus",
     "OLLAMA_CONTEXT_LENGTH": "context_length",
     "OLLAMA_KEEP_ALIVE": "keep_alive",
     "OLLAMA_MAX_LOADED_MODELS": "max_loaded_models",
