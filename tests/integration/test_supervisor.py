@@ -35,6 +35,8 @@ def test_what_a_worker_started_dies_with_it(tmp_path: Path) -> None:
         corral.wait_for("a", state=WorkerState.READY, incarnation=2)
         assert len(about["children"]) == 2
         eventually(lambda: not any(map(exists, about["children"])), "the children end", within_s=2)
+        alive = {corral.ask("a")["pid"], corral.keeper()}
+        eventually(lambda: len(children_of(corral.pid)) == len(alive) + 1, "no zombie is left", within_s=2)
 
 
 def test_a_crash_loop_ends_in_quarantine(tmp_path: Path) -> None:
