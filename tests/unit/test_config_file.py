@@ -103,7 +103,7 @@ def test_a_mistake_says_what_to_write_instead(text: str, mistake: str) -> None:
     ("text", "mistake"),
     [
         ("log: {}\nlog: {}", "2: log: is given twice, first in line 1: keep one of the two"),
-        ("log: {level: info, level: info}", "1: log.level: is given twice, first in line 1: keep one of the two"),
+        ("log: {level: a, level: b}", "1: log.level: is given twice, first in line 1: keep one of the two"),
         ("log: {}\n---\nlog: {}", "2: a second document begins: a file holds one, so remove the ---"),
         ("log: &a {}", "1: log: &a is an anchor: remove it, and write values out"),
         ("log: *a", "1: log: *a is an alias: write the value out"),
