@@ -1,8 +1,8 @@
 """Byte-pair encoding in which every word of a list becomes one token.
 
 Text is cut the way GPT-2 cuts it: a word carries the space before it. A vocabulary holds the control
-tokens, the 256 bytes, and whatever the merges make. A merge learned later ranks lower and is never
-preferred to an earlier one, so a word that is one token stays one token, however many words follow.
+tokens, the 256 bytes and the words; a piece of a word falls back to bytes. A merge learned later ranks
+lower and is never preferred to an earlier one, so a word that is one token stays one, however many follow.
 
 Knows nothing of weights, and nothing of files.
 """
@@ -47,14 +47,14 @@ def encode(spelled: str, ranks: Mapping[Merge, int]) -> list[str]:
     return parts
 
 
-def learn(words: Iterable[str]) -> tuple[Merge, ...]:
-    """Merges under which each of these words is one token; earlier words share more with others."""
+def learn(spelled: Iterable[str]) -> tuple[Merge, ...]:
+    """Merges under which each of these spelled words becomes one piece."""
     ranks: dict[Merge, int] = {}
-    for word in words:
-        parts = encode(spell(word), ranks)
+    for word in spelled:
+        parts = encode(word, ranks)
         while len(parts) > 1:
             ranks[parts[0], parts[1]] = len(ranks)
-            parts = encode(spell(word), ranks)
+            parts = encode(word, ranks)
     return tuple(ranks)
 
 
@@ -69,9 +69,9 @@ class Vocabulary:
     @classmethod
     def of(cls, words: Iterable[str]) -> "Vocabulary":
         """A vocabulary in which each of these words is one token."""
-        merges = learn(words)
-        made = dict.fromkeys(left + right for left, right in merges)
-        tokens = (*CONTROL_TOKENS, *_ALPHABET, *made)
+        spelled = dict.fromkeys(spell(word) for word in words)
+        merges = learn(spelled)
+        tokens = (*CONTROL_TOKENS, *_ALPHABET, *(word for word in spelled if len(word) > 1))
         return cls(tokens, merges, {token: number for number, token in enumerate(tokens)})
 
     def __len__(self) -> int:

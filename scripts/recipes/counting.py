@@ -16,19 +16,21 @@ from scripts.recipes.byte_pairs import TURN_END, Vocabulary
 from scripts.recipes.llama_gguf import Matrix, Model, Shape, idle_blocks, write
 from scripts.recipes.stamp import stamp
 
+WORDS = 2000
 _SHARPNESS = 4.0
 
 
 def recipe_of(*, name: str, words: int, shape: Shape) -> str:
-    """The stamp of a counting model with these parameters."""
-    return stamp("counting", name, words, shape)
+    """The stamp of a counting model with these parameters; the usual ones need no mention."""
+    unusual = () if (words, shape) == (WORDS, Shape()) else (words, shape)
+    return stamp("counting", name, *unusual)
 
 
 def counting(
     path: Path,
     *,
     name: str = "count",
-    words: int = 2000,
+    words: int = WORDS,
     shape: Shape | None = None,
     architecture: str = "llama",
 ) -> None:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from scripts.recipes import counting
+from scripts.recipes import bigram, counting, embedding
 from scripts.recipes.llama_gguf import Shape
 from scripts.recipes.stamp import stamp
 
@@ -41,6 +41,18 @@ def counting_model(directory: Path, *, name: str = "count", words: int = 2000, *
         recipe,
         lambda path: counting.counting(path, name=name, words=words, shape=sizes),
     )
+
+
+def demo_chat_model(directory: Path, *, name: str = "demo") -> Path:
+    """`directory`/`name`.gguf, which answers in nonsense sentences that depend on the seed."""
+    recipe = bigram.recipe_of(name=name)
+    return _copy_of(directory / f"{name}.gguf", recipe, lambda path: bigram.bigram(path, name=name))
+
+
+def embedding_model(directory: Path, *, name: str = "embed") -> Path:
+    """`directory`/`name`.gguf, whose header has a pooling type and whose vectors mean something."""
+    recipe = embedding.recipe_of(name=name)
+    return _copy_of(directory / f"{name}.gguf", recipe, lambda path: embedding.embedding(path, name=name))
 
 
 def corrupt_model(directory: Path, *, name: str = "corrupt") -> Path:
