@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 from supervisor.contract.fleet import WorkerState
-from tests.support.supervisor import children_of, eventually, exists, supervisor
+from tests.support.supervisor import RunningSupervisor, children_of, eventually, exists, supervisor
 
 SOON_S = 2.0
 
@@ -40,6 +41,26 @@ def test_a_killed_keeper_is_replaced_and_knows_everything(tmp_path: Path) -> Non
         first = corral.keeper()
         os.kill(first, signal.SIGKILL)
         eventually(lambda: corral.keeper() not in (0, first), "another keeper")
+        everybody = [*children_of(corral.pid), *corral.ask("a")["children"]]
+        corral.process.kill()
+        eventually(lambda: not any(map(exists, everybody)), "everybody's end", within_s=SOON_S)
+
+
+def _keepers_died(corral: RunningSupervisor, deaths: int) -> bool:
+    return corral.log_file.read_text().count("keeper ended") == deaths
+
+
+def test_workers_come_and_go_while_the_keeper_keeps_dying(tmp_path: Path) -> None:
+    """Even in the pause that a keeper gets which dies again and again; its successor knows the new ones."""
+    policy = {"first_delay_s": 0.01}
+    with supervisor(tmp_path, {"name": "a", "behaviour": "deaf daemon"}, policy=policy) as corral:
+        corral.wait_until_ready()
+        for deaths in range(1, 5):
+            os.kill(eventually(corral.keeper, "a keeper"), signal.SIGKILL)
+            eventually(partial(_keepers_died, corral, deaths), "its end")
+        os.kill(corral.ask("a")["pid"], signal.SIGKILL)
+        corral.wait_for("a", state=WorkerState.READY, incarnation=2)
+        eventually(corral.keeper, "a keeper")
         everybody = [*children_of(corral.pid), *corral.ask("a")["children"]]
         corral.process.kill()
         eventually(lambda: not any(map(exists, everybody)), "everybody's end", within_s=SOON_S)
