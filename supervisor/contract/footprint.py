@@ -14,8 +14,8 @@ _KV_ELEMENT_BYTES: Final = 2
 """llama.cpp and Ollama keep the KV cache in f16 unless told otherwise."""
 
 _COMPUTE_BYTES_PER_EMBEDDING: Final = 512 * 4 * 20
-"""Rows of one 512-token batch in f32. Measured with llama.cpp on CPU after a prompt that fills the
-context: 36 to 44 KiB per component at widths 256 and 1024."""
+"""Rows of one 512-token batch (Ollama's) in f32. Measured with llama.cpp on CPU after a prompt that fills
+the context: 36 to 44 KiB per component at widths 256 and 1024. The embedded engine's batches are smaller."""
 
 _PROCESS_BYTES: Final = 18 * 2**20
 """The runner process itself, measured as the PSS of one with a model of 2 MB."""

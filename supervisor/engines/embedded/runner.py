@@ -18,8 +18,9 @@ import sys
 from typing import Any, Final
 
 _PR_SET_PDEATHSIG: Final = 1
-_LONGEST_BATCH: Final = 512
-"""Tokens of a prompt between two looks at a client that may have left."""
+_BATCH: Final = 64
+"""Tokens of a prompt between two looks at a client that may have left: some 2 s of a 7B model on one core.
+Larger batches read a prompt no faster on a CPU (measured: 512 to 64 the same within noise)."""
 _PROMPT_CACHE_MIB: Final = 0
 """llama.cpp would keep up to 8 GiB of old prompts in RAM, which nobody accounted for."""
 _PING_INTERVAL_S: Final = 5
@@ -73,7 +74,7 @@ def _serve(order: dict[str, Any]) -> Any:  # noqa: ANN401 -- xllamacpp has no ty
     params.n_ctx = order["context_length"] * order["slots"]
     params.kv_unified = False  # every slot owns its share: no request can take another's context
     params.ctx_shift = True  # as Ollama: an answer longer than the context goes on
-    params.n_batch = params.n_ubatch = min(_LONGEST_BATCH, order["context_length"])
+    params.n_batch = params.n_ubatch = max(_BATCH, order["slots"])
     params.n_threads_http = order["slots"] + 8
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = order["threads"]
     params.cache_ram_mib = _PROMPT_CACHE_MIB
