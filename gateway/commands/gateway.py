@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import structlog
-from supervisor.contract.yaml_config import ConfigError, parse_config
 
 from gateway.app import Ports, serve
+from gateway.commands.settings import SettingsError, directory_of, read_config
 from supervisor.contract.command import EXIT_OK, EXIT_USAGE
 from supervisor.contract.config import Config, LogConfig
-from supervisor.contract.logs import processors
-from supervisor.contract.runtime_dir import runtime_dir
+from supervisor.contract.logs import settings
 
 HELP = "run the gateway alone (`corral up` starts it for you)"
-
-_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,20 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal ends it."""
     try:
-        config = _read(args.config)
-        directory = Path(args.runtime_dir or runtime_dir(config.runtime_dir, os.environ, os.getuid()))
+        config = read_config(args.config)
+        directory = Path(args.runtime_dir) if args.runtime_dir else directory_of(config, args.config)
         listener = _listener(config, args.fd)
-    except (ConfigError, OSError) as error:
+    except (SettingsError, OSError) as error:
         print(f"corral gateway: {error}", file=sys.stderr)
         return EXIT_USAGE
     _configure_log(config.log)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(serve(config.gateway, Ports(listener, directory)))
     return EXIT_OK
-
-
-def _read(file: str | None) -> Config:
-    return Config() if file is None else parse_config(Path(file).read_text(encoding="utf-8"), file=file)
 
 
 def _listener(config: Config, fd: int | None) -> socket.socket:
@@ -59,15 +50,8 @@ def _listener(config: Config, fd: int | None) -> socket.socket:
 
 
 def _configure_log(log: LogConfig) -> None:
-    style: Literal["console", "json"] = "console" if log.format == "console" else "json"
-    if log.format == "auto" and sys.stderr.isatty():
-        style = "console"
-    structlog.configure(
-        processors=processors(style),
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[log.level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
+    factory = structlog.PrintLoggerFactory(sys.stderr)
+    structlog.configure(logger_factory=factory, **settings(log, terminal=sys.stderr.isatty()))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from supervisor.contract.yaml_config import ConfigError, parse_config
 
+from gateway.commands.settings import SettingsError, directory_of, read_config
 from supervisor.contract.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE
-from supervisor.contract.runtime_dir import GATEWAY_SOCKET, runtime_dir
+from supervisor.contract.runtime_dir import GATEWAY_SOCKET
 
 HELP = "show workers, loaded models, busy slots and queues"
 
@@ -31,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Ask and print."""
     try:
-        directory = args.runtime_dir or _runtime_dir(args.config)
-    except (ConfigError, OSError) as error:
+        directory = args.runtime_dir or directory_of(read_config(args.config), args.config)
+    except SettingsError as error:
         print(f"corral ps: {error}", file=sys.stderr)
         return EXIT_USAGE
     socket_path = Path(directory) / GATEWAY_SOCKET
@@ -43,13 +42,6 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_FAILED
     print(json.dumps(fleet, indent=2) if args.json else "\n".join(_lines(fleet)))
     return EXIT_OK
-
-
-def _runtime_dir(file: str | None) -> str:
-    configured = None
-    if file is not None:
-        configured = parse_config(Path(file).read_text(encoding="utf-8"), file=file).runtime_dir
-    return runtime_dir(configured, os.environ, os.getuid())
 
 
 async def _ask(socket_path: str) -> dict[str, Any]:

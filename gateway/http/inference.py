@@ -21,7 +21,15 @@ from aiohttp import web
 from gateway.fleet import Fleet
 from gateway.http.refusals import Refusal, refusal_of
 from gateway.http.request_log import RequestRecord
-from gateway.relay.outcome import AttemptFailedError, StreamFailedError, backoff_s, may_retry, status_of
+from gateway.relay.outcome import (
+    AttemptFailedError,
+    Broken,
+    Outcome,
+    StreamFailedError,
+    backoff_s,
+    may_retry,
+    status_of,
+)
 from gateway.relay.stream import EndOfStream, pump
 from gateway.relay.upstream import Reply, Upstream
 from gateway.roster import names_in_words
@@ -46,6 +54,8 @@ class Exchange:
     record: RequestRecord
     avoid: frozenset[Instance] = frozenset()
     attempt: int = 0
+    breaks: int = 0
+    """Attempts that broke off."""
 
     def arrival(self) -> Arrived:
         """Return the event of the next attempt; each has an id of its own."""
@@ -60,6 +70,15 @@ class Exchange:
             keep_alive_given=facts.keep_alive_given,
             avoid=self.avoid,
         )
+
+    def failed(self, instance: Instance, outcome: Outcome) -> None:
+        """Remember where and how an attempt failed."""
+        self.avoid |= {instance}
+        self.breaks += isinstance(outcome, Broken)
+
+    def may_try_again(self, error: BaseException) -> bool:
+        """Whether the failure allows another attempt."""
+        return isinstance(error, AttemptFailedError) and may_retry(error.outcome, breaks=self.breaks)
 
 
 class InferenceHandlers:
@@ -118,7 +137,7 @@ class InferenceHandlers:
     async def _try(self, exchange: Exchange) -> web.StreamResponse:
         """Make attempts until one reaches the client, or the time is over."""
         attempts = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(_may_try_again),
+            retry=tenacity.retry_if_exception(exchange.may_try_again),
             wait=lambda state: backoff_s(state.attempt_number, self._rng),
             stop=tenacity.stop_before_delay(self._request_timeout_s),
             reraise=True,
@@ -138,7 +157,7 @@ class InferenceHandlers:
                     return await self._relay(exchange, reply)
             except AttemptFailedError as error:
                 record.failed_attempt(grant.instance.worker, str(error))
-                exchange.avoid |= {grant.instance}
+                exchange.failed(grant.instance, error.outcome)
                 raise
 
     def _url(self, grant: Grant, exchange: Exchange) -> str:
@@ -165,10 +184,6 @@ class InferenceHandlers:
         else:
             record.finish("done", status=reply.status, tokens=surface.tokens(end.tail))
         return response
-
-
-def _may_try_again(error: BaseException) -> bool:
-    return isinstance(error, AttemptFailedError) and may_retry(error.outcome)
 
 
 def _abort(request: web.Request) -> None:

@@ -81,7 +81,7 @@ class RequestRecord:
             queued_s=round(self.queued_s, 4),
             total_s=round(time.monotonic() - self.started, 4),
             tokens=tokens,
-            status=status,
+            status=None if status is None else int(status),
             outcome=outcome,
             **{key: value for key, value in optional.items() if value is not None},
         )

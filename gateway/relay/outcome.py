@@ -47,6 +47,8 @@ Outcome = NotSent | Refused | TimedOut | Broken
 FIRST_BACKOFF_S: Final = 0.05
 MAX_BACKOFF_S: Final = 5.0
 JITTER: Final = 0.25
+MAX_BREAKS: Final = 2
+"""So many broken attempts are made again; the third is the last."""
 
 
 class AttemptFailedError(Exception):
@@ -65,13 +67,17 @@ class StreamFailedError(Exception):
         self.outcome = outcome
 
 
-def may_retry(outcome: Outcome) -> bool:
-    """Whether another attempt can be made: nothing went to the client, and time is not up."""
+def may_retry(outcome: Outcome, *, breaks: int) -> bool:
+    """Whether another attempt can be made, as long as time is not up.
+
+    `breaks` counts the attempts of this request, with this one, that broke off: a request that keeps
+    breaking connections is suspected of killing workers, and must not get at all of them.
+    """
     match outcome:
         case NotSent() | Refused():
             return True
         case Broken():
-            return outcome.bytes_sent == 0
+            return outcome.bytes_sent == 0 and breaks <= MAX_BREAKS
         case TimedOut():
             return outcome.phase == "connect"
         case _:

@@ -14,7 +14,16 @@ from http import HTTPStatus
 
 import aiohttp
 
-from gateway.relay.outcome import AttemptFailedError, Broken, NotSent, Refused, StreamFailedError, TimedOut
+from gateway.relay.outcome import (
+    AttemptFailedError,
+    Broken,
+    NotSent,
+    Outcome,
+    Refused,
+    StreamFailedError,
+    TimedOut,
+)
+from supervisor.contract.wire import RUNNER_TERMINATED
 
 
 @dataclass(slots=True)
@@ -110,18 +119,25 @@ class Upstream:
 
     async def _begin(self, response: aiohttp.ClientResponse) -> Reply:
         """Wait for the first bytes: until they are there the request may still be given to another."""
-        refused = response.status == HTTPStatus.SERVICE_UNAVAILABLE
         try:
             first = await response.content.readany()
         except BaseException:
             response.close()
             raise
-        if first and not refused:
+        failure = failure_of(response.status, first)
+        if failure is None:
             return Reply(response, first, self._idle_timeout_s)
         response.close()
-        if refused:
-            raise AttemptFailedError(Refused(response.status, error_text(first)))
-        raise AttemptFailedError(Broken(0, "the answer was empty"))
+        raise AttemptFailedError(failure)
+
+
+def failure_of(status: int, first: bytes) -> Outcome | None:
+    """Return why an answer that begins so is none for the client, or None when it is."""
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return Refused(status, error_text(first))
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR and RUNNER_TERMINATED.encode() in first:
+        return Broken(0, error_text(first))
+    return None if first else Broken(0, "the answer was empty")
 
 
 def error_text(body: bytes) -> str:

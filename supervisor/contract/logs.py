@@ -5,9 +5,26 @@ Decides the processors of structlog; where the lines go is each program's wiring
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Final, Literal
 
 import structlog
+
+from supervisor.contract.config import LogConfig
+
+_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+def settings(log: LogConfig, *, terminal: bool) -> dict[str, Any]:
+    """Return what `structlog.configure` is to be called with, but for the logger factory.
+
+    `terminal` says whether a person may be looking at the lines.
+    """
+    style = ("console" if terminal else "json") if log.format == "auto" else log.format
+    return {
+        "processors": processors(style),
+        "wrapper_class": structlog.make_filtering_bound_logger(_LEVELS[log.level]),
+        "cache_logger_on_first_use": True,
+    }
 
 
 def processors(style: Literal["console", "json"]) -> list[structlog.typing.Processor]:

@@ -15,6 +15,9 @@ RUNNING_TEXT: Final = "Ollama is running"
 SERVER_BUSY: Final = "server busy, please try again.  maximum pending requests exceeded"
 """The 503 of a full queue; the two spaces are Ollama's."""
 
+RUNNER_TERMINATED: Final = "llama runner process has terminated"
+"""The 500 of a request whose runner died under it, or just before it."""
+
 MODEL_REQUIRED: Final = "model is required"
 
 SLOTS_FIELD: Final = "num_parallel"

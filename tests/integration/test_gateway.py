@@ -126,12 +126,23 @@ async def test_failure_before_the_first_byte_moves_to_another_worker(tmp_path: P
 
 @pytest.mark.parametrize("failure", ["busy", "reset", "end empty"])
 async def test_failure_on_the_only_worker_is_tried_again_there(tmp_path: Path, failure: str) -> None:
-    """With nowhere else to go the request goes back after a pause, however often within its time."""
+    """With nowhere else to go the request goes back after a pause."""
     worker = FakeOllama("w0")
-    worker.script.extend([failure] * 3)
+    worker.script.extend([failure] * 2)
     async with gateway(tmp_path, worker) as bench:
         status, frames, _ = await ask(bench)
     assert (status, frames[-1]["done"]) == (200, True)
+
+
+async def test_request_that_breaks_every_worker_is_given_up(tmp_path: Path) -> None:
+    """A body that kills whoever reads it must not get at all workers: after three breaks it is a 502."""
+    workers = FakeOllama("w0"), FakeOllama("w1")
+    for worker in workers:
+        worker.script.extend(["reset"] * 3)
+    async with gateway(tmp_path, *workers) as bench:
+        status, frames, _ = await ask(bench)
+    assert (status, "broke off" in frames[0]["error"]) == (502, True)
+    assert sum(len(worker.script) for worker in workers) == 3
 
 
 async def test_worker_that_died_is_replaced_without_losing_a_request(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ class FakeOllama:
         self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]  # no public way
 
     async def stop(self) -> None:
+        self.hold.set()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -75,7 +76,7 @@ class FakeOllama:
             "max_queue": 4,
             "context_length": 64,
             "keep_alive_s": None,
-            "memory_bytes": 10_000_000,
+            "memory_bytes": 4 * 2**30,
             "models": None,
         }
         return WorkerStatus(**{**values, **changes})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,20 +84,18 @@ async def gateway(
 ) -> AsyncIterator[Bench]:
     """Run a gateway before these workers; at the end no worker may have been wronged."""
     snapshots = Snapshots(directory / SUPERVISOR_SOCKET)
-    for worker in workers:
-        await worker.start()
-    await snapshots.start()
-    listener = socket.create_server(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    async with (
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True)) as http,
-        running(config or GatewayConfig(), Ports(listener, directory)),
-    ):
+    async with AsyncExitStack() as stack:
+        for worker in workers:
+            await worker.start()
+            stack.push_async_callback(worker.stop)
+        await snapshots.start()
+        stack.push_async_callback(snapshots.stop)
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
+        http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+        await stack.enter_async_context(running(config or GatewayConfig(), Ports(listener, directory)))
         bench = Bench(url, str(directory / "gateway.sock"), snapshots, workers, http)
         bench.publish(**changes)
         yield bench
         bench.check()
-    await snapshots.stop()
-    for worker in workers:
-        worker.hold.set()
-        await worker.stop()

@@ -1,0 +1,43 @@
+"""Reads the configuration file for the gateway's commands: the file, and where its sockets lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from supervisor.contract.config import Config
+from supervisor.contract.runtime_dir import PathError, runtime_dir
+from supervisor.contract.yaml_config import ConfigError, parse_config
+
+
+class SettingsError(Exception):
+    """The file cannot be used; the text names it and says why."""
+
+
+def read_config(file: str | None) -> Config:
+    """Return the configuration of a file, or all defaults without one.
+
+    Raises:
+        SettingsError: not readable, or wrong.
+    """
+    if file is None:
+        return Config()
+    try:
+        return parse_config(Path(file).read_text(encoding="utf-8"), file=file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: {error}") from error
+    except ConfigError as error:
+        raise SettingsError(str(error)) from error
+
+
+def directory_of(config: Config, file: str | None) -> Path:
+    """Return the runtime directory; a relative one starts at the file's directory.
+
+    Raises:
+        SettingsError: the path names a variable that is not set.
+    """
+    try:
+        path = runtime_dir(config.runtime_dir, os.environ, os.getuid())
+    except PathError as error:
+        raise SettingsError(f"{file or 'the defaults'}: runtime_dir: {error}") from error
+    return Path(file).absolute().parent / path if file is not None else Path(path)

@@ -1,0 +1,91 @@
+"""The whole of Corral as a person runs it: `corral up` in a process of its own, over models of the test's."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from tests.support.supervisor import PATIENCE_S, eventually, get
+
+COMMAND: Final = str(Path(sys.executable).with_name("corral"))
+CONFIG: Final[dict[str, Any]] = {
+    "listen": "127.0.0.1:0",
+    "runtime_dir": "run",
+    "store": "store",
+    "gguf_dir": "models",
+    "worker_defaults": {"engine": "embedded", "context_length": 2048},
+}
+
+
+@dataclass(slots=True)
+class Corral:
+    """A running `corral up`, looked at from outside."""
+
+    process: subprocess.Popen[str]
+    directory: Path
+    url: str
+
+    def ps(self) -> dict[str, Any]:
+        """Return what `corral ps --json` prints."""
+        argv = [COMMAND, "ps", "--json", "--runtime-dir", str(self.directory / "run")]
+        answer: dict[str, Any] = json.loads(subprocess.check_output(argv, text=True, timeout=PATIENCE_S))
+        return answer
+
+    def worker(self, name: str) -> dict[str, Any]:
+        """Return one worker of it."""
+        return next(worker for worker in self.ps()["workers"] if worker["worker"] == name)
+
+    def slots(self, name: str) -> dict[str, Any]:
+        """Return what the worker itself says of its slots."""
+        answer: dict[str, Any] = json.loads(get(f"{self.worker(name)['base_url']}/corral/slots"))
+        return answer
+
+    def wait_until_replaced(self, name: str, *, after: int) -> dict[str, Any]:
+        """Return the worker once it is ready in an incarnation later than `after`."""
+
+        def successor() -> dict[str, Any] | None:
+            worker = self.worker(name)
+            return worker if worker["state"] == "ready" and worker["incarnation"] > after else None
+
+        return eventually(successor, f"a successor of {name}#{after}") or {}
+
+    def log(self) -> list[dict[str, Any]]:
+        """Return the structured log so far."""
+        lines = (self.directory / "log").read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+@contextmanager
+def corral(directory: Path, **changes: Any) -> Iterator[Corral]:
+    """Run it with the configuration above and these changes; it is gone afterwards."""
+    file = directory / "corral.yaml"
+    file.write_text(yaml.safe_dump({**CONFIG, **changes}))
+    (directory / "models").mkdir(exist_ok=True)
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("OLLAMA_")}
+    with (
+        (directory / "log").open("w") as log,
+        subprocess.Popen(
+            [COMMAND, "up", "--config", str(file)], stdout=subprocess.PIPE, stderr=log, text=True, env=environ
+        ) as process,
+    ):
+        try:
+            yield Corral(process, directory, _greeting(process, directory))
+        finally:
+            process.terminate()
+            process.wait(PATIENCE_S)
+
+
+def _greeting(process: subprocess.Popen[str], directory: Path) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.startswith("Corral is ready: "), line + (directory / "log").read_text()
+    return line.split()[3]
