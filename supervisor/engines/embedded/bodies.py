@@ -46,6 +46,8 @@ class Struct:
 
     name: str
     fields: Mapping[str, Kind]
+    no_body: str = "missing request body"
+    """What is said to a request without a body."""
 
 
 _RUNTIME: Final = {"model": Kind.TEXT, "options": Kind.OBJECT, "keep_alive": Kind.ANY, "truncate": Kind.FLAG}
@@ -92,13 +94,17 @@ OPENAI_CHAT: Final = Struct(
         "logprobs": Kind.FLAG,
         "top_logprobs": Kind.INT,
     },
+    no_body="EOF",
 )
 OPENAI_COMPLETION: Final = Struct(
-    "CompletionRequest", _OPENAI | {"prompt": Kind.TEXT, "suffix": Kind.TEXT, "logprobs": Kind.INT}
+    "CompletionRequest",
+    _OPENAI | {"prompt": Kind.TEXT, "suffix": Kind.TEXT, "logprobs": Kind.INT},
+    no_body="EOF",
 )
 OPENAI_EMBED: Final = Struct(
     "EmbedRequest",
     {"model": Kind.TEXT, "input": Kind.ANY, "dimensions": Kind.INT, "encoding_format": Kind.TEXT},
+    no_body="EOF",
 )
 MESSAGE: Final = Struct(
     "ChatRequest.messages",
@@ -122,7 +128,7 @@ def decode(raw: bytes, struct: Struct) -> dict[str, Any]:
     """
     text = raw.decode("utf-8", "replace").lstrip()
     if not text:
-        raise ApiError(BAD_REQUEST, "missing request body")
+        raise ApiError(BAD_REQUEST, struct.no_body)
     try:
         value, _ = json.JSONDecoder().raw_decode(text)
     except json.JSONDecodeError as error:
