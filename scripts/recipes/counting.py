@@ -13,10 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from scripts.recipes.byte_pairs import TURN_END, Vocabulary
-from scripts.recipes.llama_gguf import Matrix, Model, Shape, idle_blocks, write
+from scripts.recipes.llama_gguf import Matrix, Model, Shape, idle_blocks, packed_idle_blocks, write
 from scripts.recipes.stamp import stamp
 
 WORDS = 2000
+HEAVY = Shape(width=1024, layers=8, heads=8, feed_forward=3072)
+"""A token takes more than 5 ms of one core, nearly all of it arithmetic: for measuring how workers scale."""
+
 _SHARPNESS = 4.0
 
 
@@ -43,6 +46,7 @@ def counting(
     if words < 1:
         raise ValueError(f"a counting model needs at least one word, not {words}")
     shape = shape or Shape()
+    blocks = packed_idle_blocks(shape) if shape == HEAVY else idle_blocks(shape)
     numbers = [str(number) for number in range(1, words + 1)]
     vocabulary = Vocabulary.of([*(f" {number}" for number in numbers), *numbers])
     model = Model(
@@ -50,10 +54,19 @@ def counting(
         recipe=recipe_of(name=name, words=words, shape=shape),
         shape=shape,
         vocabulary=vocabulary,
-        weights=_successions(vocabulary, numbers, shape.width) | idle_blocks(shape),
+        weights={**_successions(vocabulary, numbers, shape.width), **blocks},
         architecture=architecture,
     )
     write(path, model)
+
+
+def heavy_counting(path: Path, *, name: str = "heavy") -> None:
+    """Write the counting model of the shape `HEAVY`: about 50 MB.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    counting(path, name=name, shape=HEAVY)
 
 
 def _successions(vocabulary: Vocabulary, numbers: list[str], width: int) -> dict[str, Matrix]:

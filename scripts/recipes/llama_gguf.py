@@ -6,8 +6,10 @@ what the weights mean. The only file that knows the `gguf` package.
 
 import os
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import gguf
 import numpy as np
@@ -16,6 +18,10 @@ import numpy.typing as npt
 from scripts.recipes.byte_pairs import CONTROL_TOKENS, END_OF_TEXT, PADDING, TURN_END, Vocabulary
 
 Matrix = npt.NDArray[np.float32]
+Packed = npt.NDArray[np.uint8]
+_Tensor = TypeVar("_Tensor", bound=Matrix | Packed)
+
+_PACKING = gguf.GGMLQuantizationType.IQ2_XXS
 
 RECIPE_KEY = "corral.recipe"
 
@@ -68,32 +74,47 @@ class Model:
     recipe: str
     shape: Shape
     vocabulary: Vocabulary
-    weights: Mapping[str, Matrix] = field(repr=False)
+    weights: Mapping[str, Matrix | Packed] = field(repr=False)
     embeds: bool = False
     architecture: str = "llama"
 
 
 def idle_blocks(shape: Shape) -> dict[str, Matrix]:
     """Weights of blocks that are all zero: they cost their time and add nothing."""
-    weights: dict[str, Matrix] = {}
-    for layer in range(shape.layers):
-        weights |= {f"blk.{layer}.{name}.weight": tensor for name, tensor in _idle_block(shape).items()}
-    return weights
+    norms = {name: np.ones(shape.width, np.float32) for name in ("attn_norm", "ffn_norm")}
+    zeros = {name: np.zeros(size, np.float32) for name, size in _sizes(shape).items()}
+    return _in_each_block(shape, norms | zeros)
 
 
-def _idle_block(shape: Shape) -> dict[str, Matrix]:
+def packed_idle_blocks(shape: Shape) -> dict[str, Matrix | Packed]:
+    """The same in 2 bits a weight: each token costs arithmetic rather than memory bandwidth.
+
+    Workers with cores of their own then do not slow each other down, as they would on large weights.
+
+    Raises:
+        ValueError: A matrix has rows that are no multiple of 256.
+    """
+    norms = {name: np.ones(shape.width, np.float32) for name in ("attn_norm", "ffn_norm")}
+    zeros = {name: _packed_zeros(*size) for name, size in _sizes(shape).items()}
+    block: dict[str, Matrix | Packed] = {**norms, **zeros}
+    return _in_each_block(shape, block)
+
+
+def _packed_zeros(rows: int, columns: int) -> Packed:
+    weights, size_bytes = gguf.GGML_QUANT_SIZES[_PACKING]
+    if columns % weights:
+        raise ValueError(f"rows of {columns} weights cannot be packed: it takes multiples of {weights}")
+    return np.zeros((rows, columns // weights * size_bytes), np.uint8)
+
+
+def _in_each_block(shape: Shape, block: Mapping[str, _Tensor]) -> dict[str, _Tensor]:
+    return {f"blk.{n}.{name}.weight": tensor for n in range(shape.layers) for name, tensor in block.items()}
+
+
+def _sizes(shape: Shape) -> dict[str, tuple[int, int]]:
     width, inner = shape.width, shape.feed_forward
-    sizes = {
-        "attn_q": (width, width),
-        "attn_k": (width, width),
-        "attn_v": (width, width),
-        "attn_output": (width, width),
-        "ffn_gate": (inner, width),
-        "ffn_up": (inner, width),
-        "ffn_down": (width, inner),
-    }
-    norms = {name: np.ones(width, np.float32) for name in ("attn_norm", "ffn_norm")}
-    return norms | {name: np.zeros(size, np.float32) for name, size in sizes.items()}
+    attention = dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output"), (width, width))
+    return attention | {"ffn_gate": (inner, width), "ffn_up": (inner, width), "ffn_down": (width, inner)}
 
 
 def write(path: Path, model: Model) -> None:
@@ -111,24 +132,30 @@ def write(path: Path, model: Model) -> None:
 
 
 def _write(path: Path, model: Model) -> None:
-    writer = gguf.GGUFWriter(path, model.architecture)
-    writer.add_string(RECIPE_KEY, model.recipe)
-    _add_header(writer, model)
-    _add_tokenizer(writer, model.vocabulary)
-    if model.embeds:
-        writer.add_pooling_type(gguf.PoolingType.MEAN)
+    with closing(gguf.GGUFWriter(path, model.architecture)) as writer:
+        _add_header(writer, model)
+        _add_tokenizer(writer, model.vocabulary)
+        if model.embeds:
+            writer.add_pooling_type(gguf.PoolingType.MEAN)
+        else:
+            writer.add_chat_template(CHAT_TEMPLATE)
+        for name, tensor in model.weights.items():
+            _add_tensor(writer, name, tensor)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+
+
+def _add_tensor(writer: gguf.GGUFWriter, name: str, tensor: Matrix | Packed) -> None:
+    if tensor.dtype == np.uint8:
+        writer.add_tensor(name, tensor, raw_dtype=_PACKING)
     else:
-        writer.add_chat_template(CHAT_TEMPLATE)
-    for name, tensor in model.weights.items():
         writer.add_tensor(name, tensor if tensor.ndim == 1 else tensor.astype(np.float16))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
 
 
 def _add_header(writer: gguf.GGUFWriter, model: Model) -> None:
     shape = model.shape
+    writer.add_string(RECIPE_KEY, model.recipe)
     writer.add_name(model.name)
     writer.add_type("model")
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)

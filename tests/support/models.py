@@ -43,6 +43,12 @@ def counting_model(directory: Path, *, name: str = "count", words: int = 2000, *
     )
 
 
+def heavy_model(directory: Path, *, name: str = "heavy") -> Path:
+    """`directory`/`name`.gguf: the counting model with more than 5 ms of one core for each token."""
+    recipe = counting.recipe_of(name=name, words=counting.WORDS, shape=counting.HEAVY)
+    return _copy_of(directory / f"{name}.gguf", recipe, lambda path: counting.heavy_counting(path, name=name))
+
+
 def demo_chat_model(directory: Path, *, name: str = "demo") -> Path:
     """`directory`/`name`.gguf, which answers in nonsense sentences that depend on the seed."""
     recipe = bigram.recipe_of(name=name)
