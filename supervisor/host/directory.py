@@ -15,7 +15,7 @@ from typing import Final
 LOCK: Final = "supervisor.lock"
 ENDPOINT: Final = "endpoint"
 """A file that holds the URL for clients as long as Corral runs."""
-_LONGEST_NAME: Final = "supervisor.sock"
+_LONGEST_NAME: Final = ".supervisor.sock"
 _SOCKET_PATH_BYTES: Final = 107
 """What sockaddr_un holds, less the closing NUL."""
 

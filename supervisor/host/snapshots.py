@@ -65,16 +65,16 @@ class SnapshotServer:
     _server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Listen, in place of a socket that a killed supervisor may have left."""
-        self.path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        umask = os.umask(0o177)
-        try:
-            listener.bind(str(self.path))
-        finally:
-            os.umask(umask)
+        """Listen, in place of a socket that a killed supervisor may have left.
+
+        The path appears only when a connection to it is accepted, so nobody is ever refused there.
+        """
+        fresh = self.path.with_name(f".{self.path.name}")
+        fresh.unlink(missing_ok=True)
+        listener = _bind(fresh)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: _Reader(self), sock=listener)
+        fresh.replace(self.path)
 
     def publish(self, snapshot: FleetSnapshot) -> None:
         """Tell every reader."""
@@ -90,3 +90,14 @@ class SnapshotServer:
             reader.close()
         with suppress(FileNotFoundError):
             self.path.unlink()
+
+
+def _bind(path: Path) -> socket.socket:
+    """Return a socket that only we may connect to."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    umask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(umask)
+    return listener
