@@ -32,8 +32,10 @@ _QUIET = 64.0  # followers are kept this much smaller than they act, far below t
 
 # In natural logs of odds:
 _MARGIN = 20.0  # between a word that may follow and one that may not
-_TOPIC_PULL = 2.0  # what a topic in full agreement adds for each unit of rarity
-_BOREDOM = 4.0  # what a word loses for each unit of rarity if nothing else was said
+_HEARD = 0.6  # of the margin: what is raised less than this stays unsaid
+_CORRECTIONS = 2
+_TOPIC_PULL = 2.5  # what a topic in full agreement adds for each unit of rarity
+_BOREDOM = 6.0  # what a word loses for each unit of rarity if nothing else was said
 
 # Where the parts lie in the vector that flows through the model.
 _WIDTH = 512
@@ -90,10 +92,22 @@ class _Lexicon:
         return np.asarray(self._names[self._name_row[word]])
 
     def raising(self, odds: Odds) -> Matrix:
-        """The shortest vector whose product with each direction is that token's margin and log share."""
-        chosen = self.spoken_directions[[self._spoken_row[token] for token in odds]]
-        wanted = _MARGIN + np.log(np.fromiter(odds.values(), np.float32))
-        return np.asarray(chosen.T @ np.linalg.solve(chosen @ chosen.T, wanted) / _QUIET, np.float32)
+        """A short vector whose product with each direction is that token's margin and log share.
+
+        What it raises by accident is made to stay at zero, as far as it would be heard.
+        """
+        rows = [self._spoken_row[token] for token in odds]
+        wanted = np.float32(_MARGIN) + np.log(np.fromiter(odds.values(), np.float32))
+        vector = self._solved(rows, wanted)
+        for _ in range(_CORRECTIONS):
+            loud = np.flatnonzero(self.spoken_directions @ vector > _MARGIN * _HEARD)
+            rows += sorted({*loud.tolist()} - {*rows})
+            vector = self._solved(rows, np.pad(wanted, (0, len(rows) - len(wanted))))
+        return vector / np.float32(_QUIET)
+
+    def _solved(self, rows: list[int], wanted: Matrix) -> Matrix:
+        chosen = self.spoken_directions[rows]
+        return np.asarray(chosen.T @ np.linalg.solve(chosen @ chosen.T, wanted), np.float32)
 
 
 def _vocabulary(known: Grammar) -> Vocabulary:
