@@ -6,6 +6,7 @@ left alone, and then nothing slow is imported.
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -122,4 +123,6 @@ def _make(recipe: Recipe, directory: Path, *, quiet: bool) -> dict[str, object]:
 
 
 if __name__ == "__main__":
+    # One thread is as fast for matrices this small, and on a busy machine several wait for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.exit(main())
