@@ -7,7 +7,6 @@ then tells the client why.
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,9 +15,12 @@ from typing import Final, Protocol
 
 from supervisor.contract.names import InvalidModelNameError, ModelName
 from supervisor.models.facts import NOTHING_KNOWN, ModelFacts, facts_of
-from supervisor.models.gguf import InvalidGgufError, parse_header
+from supervisor.models.gguf import InvalidGgufError, TruncatedGgufError, parse_header
 
 _SUFFIX: Final = ".gguf"
+_FIRST_READ_BYTES: Final = 2**20
+_LONGEST_HEADER_BYTES: Final = 2**28
+"""A vocabulary of 256,000 words with its merges takes some 12 MiB."""
 
 
 class Report(Protocol):
@@ -91,18 +93,24 @@ class Directory:
 
 
 def read_facts(path: Path) -> ModelFacts:
-    """Return the facts of one file, touching only the pages of its header.
+    """Return the facts of one file, reading little more than its header.
+
+    It is read and not mapped: a map of a file that somebody shortens at that moment kills the process.
 
     Raises:
         InvalidGgufError: not a GGUF file, or cut short.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            raise InvalidGgufError("the file is empty")
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data, memoryview(data) as view:
-            header = parse_header(view.toreadonly())
-        return facts_of(header)
+        data = file.read(_FIRST_READ_BYTES)
+        while True:
+            try:
+                return facts_of(parse_header(data))
+            except TruncatedGgufError:
+                more = b"" if len(data) >= _LONGEST_HEADER_BYTES else file.read(3 * len(data))
+                if not more:
+                    raise
+                data += more
 
 
 def _gguf_files(path: Path) -> list[FileId]:

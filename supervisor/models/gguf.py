@@ -1,7 +1,7 @@
 """What a GGUF file says of itself: the key-value header and the shapes of its tensors.
 
 Decides how header bytes are read, and nothing about what they mean (see `facts.py`). Works on any
-buffer (a memory map, so that only touched pages are read) and never trusts a length it finds there.
+buffer and never trusts a length it finds there.
 
 Source: the GGUF specification, versions 2 and 3, little endian.
 """
@@ -36,6 +36,13 @@ class InvalidGgufError(ValueError):
     """Bytes that are no GGUF header, with the reason."""
 
 
+class TruncatedGgufError(InvalidGgufError):
+    """The bytes end inside the header; more of the file may complete it."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(f"the file ends at byte {length} inside its header")
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """The header of one file."""
@@ -60,7 +67,7 @@ class _Cursor:
     def take(self, count: int) -> memoryview:
         end = self.at + count
         if end > len(self.data):
-            raise InvalidGgufError(f"the file ends at byte {len(self.data)} inside its header")
+            raise TruncatedGgufError(len(self.data))
         piece = self.data[self.at : end]
         self.at = end
         return piece
@@ -91,7 +98,8 @@ def parse_header(data: bytes | memoryview) -> Header:
     """Return the header at the start of `data`.
 
     Raises:
-        InvalidGgufError: not a GGUF file, an unknown version, or cut short.
+        InvalidGgufError: not a GGUF file, or an unknown version.
+        TruncatedGgufError: `data` ends inside the header.
     """
     cursor = _Cursor(memoryview(data))
     if len(data) < len(_MAGIC) or bytes(cursor.take(4)) != _MAGIC:
@@ -134,7 +142,7 @@ def _skip_texts(cursor: _Cursor, count: int) -> None:
         for _ in range(count):
             at += 8 + unpack(data, at)[0]
     except struct.error as error:
-        raise InvalidGgufError(f"the file ends at byte {len(data)} inside its header") from error
+        raise TruncatedGgufError(len(data)) from error
     cursor.at = at
     cursor.take(0)
 

@@ -19,7 +19,6 @@ from tests.support.embedded_worker import WorkerProcess, alive, embedded_worker,
 from tests.support.models import corrupt_model, counting_model, unsupported_model
 
 GREEDY = {"temperature": 0}
-SLOW = {"width": 1024, "layers": 8, "heads": 8, "feed_forward": 4096}
 ENDLESS = {"temperature": 0, "num_predict": 5000}
 
 
@@ -40,7 +39,7 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
     """A worker whose model takes milliseconds a token, with a queue of two."""
     models = tmp_path_factory.mktemp("slow")
-    counting_model(models, **SLOW)
+    counting_model(models, width=1024, layers=8, heads=8, feed_forward=4096)
     with embedded_worker(models, OLLAMA_MAX_QUEUE=2, OLLAMA_CONTEXT_LENGTH=2048) as process:
         process.post("/api/generate", model="count")
         yield process

@@ -1,0 +1,132 @@
+"""The rules of residency, one by one."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from supervisor.engines.embedded.residency import (
+    Ask,
+    AskId,
+    Grant,
+    Incarnation,
+    Load,
+    Reason,
+    Refuse,
+    Residency,
+    Unload,
+    Variant,
+)
+
+FIRST, SECOND = Incarnation(1), Incarnation(2)
+
+
+def ask(number: int, model: str = "a", *, keep_alive_s: float | None = None, context: int = 8) -> Ask:
+    """Return a request for a model that takes 10 bytes and gets one slot."""
+    return Ask(
+        id=AskId(number),
+        variant=Variant(model, "w", context),
+        slots=1,
+        need_bytes=10,
+        keep_alive_s=keep_alive_s,
+    )
+
+
+@pytest.fixture
+def core() -> Residency:
+    """A worker that may hold one model, and lets two wait."""
+    return Residency(max_loaded=1, max_queue=2, memory_bytes=100, keep_alive_s=60.0)
+
+
+def loaded(core: Residency, first: Ask, now: float = 0.0) -> None:
+    """Let a request load its model and get its slot."""
+    assert core.arrived(first, now) == [Load(FIRST, first.variant, 1)]
+    assert core.loaded(FIRST, 10, now) == [Grant(first.id, FIRST)]
+
+
+def test_the_queue_takes_exactly_its_limit(core: Residency) -> None:
+    """One computes, two wait, the next is refused."""
+    loaded(core, ask(0))
+    assert core.arrived(ask(1), 1.0) == []
+    assert core.arrived(ask(2), 1.0) == []
+    assert core.arrived(ask(3), 1.0) == [Refuse(AskId(3), Reason.QUEUE_FULL)]
+
+
+def test_a_free_slot_goes_to_the_one_that_waits_longest(core: Residency) -> None:
+    """First in, first out."""
+    loaded(core, ask(0))
+    core.arrived(ask(1), 1.0)
+    core.arrived(ask(2), 1.0)
+    assert core.left(AskId(0), 2.0) == [Grant(AskId(1), FIRST)]
+
+
+def test_a_busy_model_that_must_go_takes_no_newer_request(core: Residency) -> None:
+    """Otherwise a stream of requests for it would keep the other model out for ever."""
+    loaded(core, ask(0))
+    assert core.arrived(ask(1, "b"), 1.0) == []
+    assert core.arrived(ask(2, "a"), 1.0) == []
+    assert core.left(AskId(0), 2.0) == [Unload(FIRST, "room for b")]
+    assert core.gone(FIRST, 3.0) == [Load(SECOND, Variant("b", "w", 8), 1)]
+
+
+def test_another_context_length_replaces_the_runner_once_it_is_idle(core: Residency) -> None:
+    """As Ollama reloads for another num_ctx."""
+    loaded(core, ask(0))
+    assert core.arrived(ask(1, context=16), 1.0) == []
+    assert core.left(AskId(0), 2.0) == [Unload(FIRST, "room for a")]
+    assert core.gone(FIRST, 3.0) == [Load(SECOND, Variant("a", "w", 16), 1)]
+
+
+def test_keep_alive_counts_from_the_end_of_the_last_request(core: Residency) -> None:
+    """A busy model has no deadline."""
+    loaded(core, ask(0))
+    assert core.next_deadline() is None
+    core.left(AskId(0), 100.0)
+    assert core.next_deadline() == 160.0
+    assert core.tick(159.9) == []
+    assert core.tick(160.0) == [Unload(FIRST, "expired")]
+
+
+def test_keep_alive_sticks_until_another_request_sets_it(core: Residency) -> None:
+    """A request without one changes nothing."""
+    loaded(core, ask(0, keep_alive_s=math.inf))
+    core.left(AskId(0), 1.0)
+    core.arrived(ask(1), 2.0)
+    core.left(AskId(1), 3.0)
+    assert core.next_deadline() == math.inf
+    core.arrived(ask(2, keep_alive_s=5.0), 4.0)
+    core.left(AskId(2), 5.0)
+    assert core.next_deadline() == 10.0
+
+
+def test_a_failed_load_answers_all_who_wait_for_it_and_no_others(core: Residency) -> None:
+    """They get the reason; the next model's turn comes."""
+    core.arrived(ask(0), 0.0)
+    core.arrived(ask(1, "b"), 0.0)
+    assert core.load_failed(FIRST, "broken", 1.0) == [
+        Refuse(AskId(0), Reason.LOAD_FAILED, "broken"),
+        Load(SECOND, Variant("b", "w", 8), 1),
+    ]
+
+
+def test_a_runner_that_died_is_loaded_again_for_those_who_wait(core: Residency) -> None:
+    """Those it was computing for have lost their answer; the others have not."""
+    loaded(core, ask(0))
+    core.arrived(ask(1), 1.0)
+    assert core.gone(FIRST, 2.0) == [Load(SECOND, Variant("a", "w", 8), 1)]
+    assert core.left(AskId(0), 3.0) == []
+
+
+def test_unload_waits_for_the_request_that_computes(core: Residency) -> None:
+    """Then it goes without another word."""
+    loaded(core, ask(0))
+    assert core.unload("a", 1.0) == []
+    assert core.left(AskId(0), 2.0) == [Unload(FIRST, "expired")]
+
+
+def test_a_model_larger_than_the_memory_is_refused_at_once(core: Residency) -> None:
+    """Nothing is unloaded for what cannot fit."""
+    loaded(core, ask(0))
+    huge = Ask(id=AskId(1), variant=Variant("b", "w", 8), slots=1, need_bytes=101)
+    assert core.arrived(huge, 1.0) == [Refuse(AskId(1), Reason.NO_MEMORY, need_bytes=101)]
