@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -292,8 +293,8 @@ def test_a_model_that_cannot_fit_is_refused_with_the_numbers(tmp_path: Path) -> 
     with embedded_worker(tmp_path, CORRAL_MEMORY_BYTES=10_000_000) as process:
         answer = process.post("/api/generate", model="count")
         assert answer.status == 500
-        expected = "model requires more system memory (0.0 GiB) than is available (0.0 GiB)"
-        assert answer.json["error"] == expected
+        sizes = r"\(\d+\.\d MiB\) than is available \(9\.5 MiB\)"
+        assert re.fullmatch(f"model requires more system memory {sizes}", answer.json["error"])
         assert not process.runners()
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from supervisor.contract import wire
 
-_GIB: Final = 2**30
+_BINARY_UNITS: Final = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 BAD_REQUEST: Final = 400
 NOT_FOUND: Final = 404
@@ -14,7 +14,7 @@ TOO_LARGE: Final = 413
 INTERNAL: Final = 500
 BUSY: Final = 503
 
-RUNNER_DIED: Final = "llama runner process has terminated"
+RUNNER_DIED: Final = wire.RUNNER_TERMINATED
 INPUT_TOO_LONG: Final = "the input length exceeds the context length"
 
 
@@ -41,8 +41,13 @@ def busy() -> ApiError:
 
 def no_memory(need_bytes: int, available_bytes: int) -> ApiError:
     """The model cannot fit, whatever is unloaded for it."""
-    need, available = need_bytes / _GIB, available_bytes / _GIB
-    return ApiError(
-        INTERNAL,
-        f"model requires more system memory ({need:.1f} GiB) than is available ({available:.1f} GiB)",
-    )
+    need, available = human_bytes(need_bytes), human_bytes(available_bytes)
+    return ApiError(INTERNAL, f"model requires more system memory ({need}) than is available ({available})")
+
+
+def human_bytes(count: int) -> str:
+    """Return `1.5 GiB`: how Ollama writes sizes in errors."""
+    for unit, size in _BINARY_UNITS:
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"

@@ -179,8 +179,10 @@ class Leases:
         """A process is over. While it loads, the load tells; it knows the reason."""
         if incarnation in self._loads:
             return
-        if self._runners.pop(incarnation, None) is not None:
-            self._report("runner_gone", model=self._model(incarnation), exit_code=code)
+        runner = self._runners.pop(incarnation, None)
+        if runner is not None:
+            model, words = self._model(incarnation), runner.last_words
+            self._report("runner_gone", model=model, exit_code=code, last_words=words)
             self._act(self._core.gone(incarnation, self._now()))
 
     def _model(self, incarnation: Incarnation) -> str:

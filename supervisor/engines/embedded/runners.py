@@ -60,6 +60,11 @@ class Runner:
         return self._process.returncode is None
 
     @property
+    def last_words(self) -> str:
+        """The last line it wrote to its log."""
+        return self._lines[-1] if self._lines else ""
+
+    @property
     def pid(self) -> int:
         """For people."""
         return self._process.pid
@@ -142,7 +147,8 @@ _WATCHES: Final[set[asyncio.Task[int]]] = set()
 
 def usable_threads() -> int:
     """Return how many threads a runner computes with: one core stays free for HTTP and sampling."""
-    return max(1, len(os.sched_getaffinity(0)) - 1)
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, cores - 1)
 
 
 def _pss_bytes(pid: int) -> int | None:

@@ -15,6 +15,7 @@ from supervisor.engines.embedded.embedding import embed, normalised
 from supervisor.engines.embedded.failures import BAD_REQUEST, INTERNAL, NOT_FOUND, ApiError
 from supervisor.engines.embedded.options import check_options
 from supervisor.engines.embedded.worker import Worker, keep_alive_of
+from supervisor.models.directory import ModelFile
 
 
 async def embed_answer(worker: Worker, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,7 +36,7 @@ async def embed_answer(worker: Worker, body: Mapping[str, Any]) -> dict[str, Any
         load_ns = time.monotonic_ns() - began_ns
         if not texts:
             return {"model": name, "embeddings": []}
-        upstream, limit = worker.upstream(runner), worker.context_length(model, options)
+        upstream, limit = worker.upstream(runner), _limit(worker, model, options)
         truncate = body.get("truncate", True)
         found = [await embed(upstream, text, limit=limit, truncate=truncate) for text in texts]
     return {
@@ -85,13 +86,18 @@ class VectorRoutes:
         async with self._worker.lease(model, options, keep_alive_of(body)) as runner:
             if not body.get("prompt"):
                 return json_response({"embedding": []})
-            limit = self._worker.context_length(model, options)
+            limit = _limit(self._worker, model, options)
             upstream = self._worker.upstream(runner)
             try:
                 found = await embed(upstream, body["prompt"], limit=limit, truncate=False)
             except ApiError as error:
                 raise ApiError(INTERNAL, error.text) from error
         return json_response({"embedding": list(found.vector)})
+
+
+def _limit(worker: Worker, model: ModelFile, options: Mapping[str, Any]) -> int:
+    """Return the tokens a text may have; llama.cpp keeps one of a chat model's context for an answer."""
+    return worker.context_length(model, options) - (0 if model.facts.embeds else 1)
 
 
 def _vector(vector: tuple[float, ...], dimensions: int) -> list[float]:
