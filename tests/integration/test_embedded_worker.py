@@ -254,6 +254,19 @@ def test_a_runner_that_dies_before_the_first_byte_is_a_500(slow: WorkerProcess) 
     assert json.loads(response.read()) == {"error": "llama runner process has terminated"}
 
 
+def test_those_who_wait_do_not_suffer_from_a_dead_runner(slow: WorkerProcess) -> None:
+    """Two lose their answer, the third gets a new runner and its answer."""
+    body = {"model": "count", "prompt": "1", "raw": True, "stream": False, "options": ENDLESS}
+    lost = [slow.send("POST", "/api/generate", body) for _ in range(2)]
+    wait_until(lambda: slow.busy() == 2, "both compute")
+    waiting = slow.send("POST", "/api/generate", {**body, "options": GREEDY | {"num_predict": 2}})
+    wait_until(lambda: slow.pending() == 1, "the third waits")
+    (runner,) = slow.runners()
+    os.kill(runner, signal.SIGKILL)
+    assert [connection.getresponse().status for connection in lost] == [500, 500]
+    assert waiting.getresponse().status == 200
+
+
 def test_runners_die_with_a_worker_that_is_killed(tmp_path: Path) -> None:
     """Nothing is left two seconds after a kill -9."""
     counting_model(tmp_path)

@@ -7,7 +7,7 @@ the connection is cut, so that no client takes it for complete.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 from aiohttp import web
@@ -46,16 +46,17 @@ async def _send(
     request: web.Request, first: Frame, frames: AsyncGenerator[Frame], rendering: Rendering
 ) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": rendering.stream_type})
-    await response.prepare(request)
-    await response.write(rendering.chunk(first))
-    try:
-        async for frame in frames:
-            await response.write(rendering.chunk(frame))
-    except ApiError as error:
-        await response.write(rendering.broken(error.text))
-        _cut(request)
-        return response
-    await response.write_eof()
+    with suppress(ConnectionResetError):  # the client has left between two frames; nobody is to be told
+        await response.prepare(request)
+        await response.write(rendering.chunk(first))
+        try:
+            async for frame in frames:
+                await response.write(rendering.chunk(frame))
+        except ApiError as error:
+            await response.write(rendering.broken(error.text))
+            _cut(request)
+            return response
+        await response.write_eof()
     return response
 
 

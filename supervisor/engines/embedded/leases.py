@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
-from typing import Protocol
+from typing import Final, Protocol
 
-from supervisor.engines.embedded.failures import INTERNAL, ApiError, busy, no_memory
+from supervisor.engines.embedded.failures import INTERNAL, ApiError, RunnerLostError, busy, no_memory
 from supervisor.engines.embedded.residency import (
     Ask,
     AskId,
@@ -28,6 +28,9 @@ from supervisor.engines.embedded.residency import (
     Unload,
 )
 from supervisor.engines.embedded.runners import Runner
+
+_DEATH_S: Final = 1.0
+"""How long after a broken connection the runner's end may take to be noticed; else it lives."""
 
 
 class Start(Protocol):
@@ -73,6 +76,9 @@ class Leases:
     async def lease(self, ask: Ask) -> AsyncIterator[Runner]:
         """Wait for a slot and hold it.
 
+        When a runner dies, its leases end only once its death is known: else those who wait would be
+        given its slots.
+
         Raises:
             ApiError: the queue is full, or the model cannot be loaded.
         """
@@ -81,6 +87,9 @@ class Leases:
         self._act(self._core.arrived(ask, self._now()))
         try:
             yield await future
+        except RunnerLostError:
+            await _wait_if_dying(future.result())
+            raise
         finally:
             del self._futures[ask.id]
             self._act(self._core.left(ask.id, self._now()))
@@ -184,10 +193,17 @@ class Leases:
             model, words = self._model(incarnation), runner.last_words
             self._report("runner_gone", model=model, exit_code=code, last_words=words)
             self._act(self._core.gone(incarnation, self._now()))
+            runner.gone.set()
 
     def _model(self, incarnation: Incarnation) -> str:
         models = (r.variant.model for r in self._core.residents if r.incarnation == incarnation)
         return next(models, "?")
+
+
+async def _wait_if_dying(runner: Runner) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DEATH_S):
+            await runner.gone.wait()
 
 
 def _settle(future: asyncio.Future[Runner], result: Runner | ApiError) -> None:

@@ -51,6 +51,8 @@ class Runner:
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._stderr = asyncio.create_task(self._read_stderr())
         self.headers = {"Authorization": f"Bearer {key}"}
+        self.gone = asyncio.Event()
+        """Set by its owner, when its end is known and acted on."""
         self.address = ""
         """`http://127.0.0.1:PORT`, once it is ready."""
 
