@@ -232,10 +232,11 @@ class Scheduler:
         """Grant what is free, then make room and load for what still waits."""
         self._failures = {key: f for key, f in self._failures.items() if f.until > now}
         for variant in self._models_that_wait():
-            self._dispatch(variant, now)
-        self._drop_plans_nobody_waits_for()
-        for variant in self._models_that_wait():
             self._reject_unloadable(variant)
+        self._dispatch_all(now)
+        while self._drop_plans_nobody_waits_for():
+            self._dispatch_all(now)  # to the slots that were being drained for nothing
+        for variant in self._models_that_wait():
             self._place(variant, now)
         for worker in self._workers.values():
             self._expire_and_drain(worker, now)
@@ -245,6 +246,10 @@ class Scheduler:
         """The models with waiting requests, oldest head first; empty queues are dropped."""
         self._queues = {variant: queue for variant, queue in self._queues.items() if len(queue)}
         return sorted(self._queues, key=lambda variant: (self._queues[variant].oldest_arrival, variant))
+
+    def _dispatch_all(self, now: float) -> None:
+        for variant in self._models_that_wait():
+            self._dispatch(variant, now)
 
     def _dispatch(self, variant: Variant, now: float) -> None:
         for request in self._queues[variant]:
@@ -291,15 +296,17 @@ class Scheduler:
             plan.worker.replicas[victim].draining = True
         plan.worker.replicas[variant] = replica
 
-    def _drop_plans_nobody_waits_for(self) -> None:
-        """A plan whose clients all left gives its victims back, unless they are already leaving."""
+    def _drop_plans_nobody_waits_for(self) -> bool:
+        """Give the victims of plans whose clients all left back; whether there was one."""
+        dropped = False
         for worker in self._workers.values():
             variant = worker.coming
             if variant is None or worker.replicas[variant].phase is not Phase.PLANNED or self.queued(variant):
                 continue
-            for victim in worker.replicas.pop(variant).victims:
-                if victim in worker.replicas:
-                    worker.replicas[victim].draining = False
+            dropped = True
+            for victim in worker.replicas.pop(variant).victims & worker.replicas.keys():
+                worker.replicas[victim].draining = False
+        return dropped
 
     def _expire_and_drain(self, worker: WorkerResidency, now: float) -> None:
         if not worker.view.ready:

@@ -9,7 +9,6 @@ restarted. How a line looks is decided in `supervisor/contract/logs.py`, what a 
 from __future__ import annotations
 
 import io
-import logging
 import sys
 from contextlib import suppress
 from typing import TextIO, cast
@@ -17,7 +16,7 @@ from typing import TextIO, cast
 import structlog
 
 from supervisor.contract.config import LogConfig
-from supervisor.contract.logs import processors
+from supervisor.contract.logs import settings
 from supervisor.core.output import read_line
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -38,15 +37,8 @@ class _StandardError(io.TextIOBase):
 
 def configure(config: LogConfig) -> None:
     """Set up structlog for this process."""
-    terminal = sys.stderr.isatty()
-    style = ("console" if terminal else "json") if config.format == "auto" else config.format
-    level = logging.getLevelNamesMapping()[config.level.upper()]
-    structlog.configure(
-        processors=processors(style),
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _StandardError())),
-        cache_logger_on_first_use=True,
-    )
+    factory = structlog.WriteLoggerFactory(cast("TextIO", _StandardError()))
+    structlog.configure(logger_factory=factory, **settings(config, terminal=sys.stderr.isatty()))
 
 
 def log_worker_line(worker: str, line: str) -> None:

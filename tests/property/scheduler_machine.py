@@ -6,14 +6,16 @@ twice, to unload what is busy, or to compute more answers than they have slots.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.scheduling import scheduler as real_scheduler
+from gateway.scheduling.placement import PlacementPolicy
+from gateway.scheduling.residency import Phase
 from gateway.scheduling.types import (
     Arrived,
     DeadlinePassed,
@@ -41,7 +43,13 @@ from gateway.scheduling.types import (
 MODELS = [Variant("a"), Variant("b"), Variant("c"), Variant("d")]
 SIZES = {MODELS[0]: 2, MODELS[1]: 3, MODELS[2]: 5, MODELS[3]: 50}
 NAMES = ["g0", "g1", "g2"]
-MAX_QUEUE = 4
+POPULAR = [*MODELS[:3], *MODELS]
+"""Drawn from: the one that fits nowhere only now and then."""
+MAX_QUEUE = 2
+MOST_UPHEAVALS = 4
+"""Changes of the fleet in one history; more would leave no time for anything else."""
+HASTY = PlacementPolicy(patience_s=3.0, replica_idle_s=1.0, load_retry_s=5.0)
+"""Short times, so that drains, swaps and retries are common in a history of forty events."""
 
 
 @dataclass
@@ -62,22 +70,30 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.scheduler: Any = self.module.Scheduler()
-        self.twin: Any = self.module.Scheduler()
+        self.scheduler: Any = self.module.Scheduler(HASTY)
+        self.twin: Any = self.module.Scheduler(HASTY)
         self.now = 0.0
         self.worlds: dict[Instance, World] = {}
-        self.incarnations = dict.fromkeys(NAMES, 1)
         self.state: dict[RequestId, str] = {}
         self.requests: dict[RequestId, Arrived] = {}
+        self.draining: set[tuple[Instance, Variant]] = set()
+        """What drained before the last event and still does after it."""
+        self.upheavals = 0
         self.count = 0
 
     # What the scheduler is told ---------------------------------------------------
 
     def feed(self, event: Event) -> None:
+        before = self.drains()
         effects = self.scheduler.handle(event, self.now)
+        self.draining = before & self.drains()
         assert effects == self.twin.handle(event, self.now), "same events, same effects"
         for effect in effects:
             self.obey(effect)
+
+    def drains(self) -> set[tuple[Instance, Variant]]:
+        workers = ((worker.view.instance, worker.replicas) for worker in self.scheduler.workers)
+        return {(i, v) for i, replicas in workers for v, replica in replicas.items() if replica.draining}
 
     def obey(self, effect: Effect) -> None:
         match effect:
@@ -108,7 +124,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert world.view.ready, "grant to a worker that is not ready"
         assert grant.variant == request.variant, "grant of another model"
         assert grant.variant in world.resident, "grant where the model is not resident"
-        assert not self.scheduler._workers[grant.instance].replicas[grant.variant].draining
+        assert (grant.instance, grant.variant) not in self.draining, "grant to a draining replica"
         world.running[grant.request] = grant.variant
         running = list(world.running.values()).count(grant.variant)
         assert running <= world.resident[grant.variant].slots, "more grants than slots"
@@ -129,71 +145,89 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert len(held) <= world.view.max_loaded_models, "more models than max_loaded_models"
         assert sum(SIZES[v] for v in held) <= world.view.memory_bytes, "more than the memory"
 
-    def draw_request(self, data: st.DataObject, *states: str) -> RequestId | None:
-        fitting = [r for r, state in self.state.items() if state in states]
-        return data.draw(st.sampled_from(fitting)) if fitting else None
+    def draw_request(self, data: st.DataObject, *states: str) -> RequestId:
+        return data.draw(st.sampled_from([r for r, state in self.state.items() if state in states]))
+
+    def loads(self) -> list[tuple[Instance, Variant]]:
+        return [(i, v) for i, world in self.worlds.items() for v in sorted(world.loading)]
+
+    def unloads(self) -> list[tuple[Instance, Variant]]:
+        return [(i, v) for i, world in self.worlds.items() for v in sorted(world.unloading)]
+
+    def idle(self) -> list[tuple[Instance, Variant]]:
+        held = ((i, w, v) for i, w in self.worlds.items() for v in sorted(w.resident))
+        return [(i, v) for i, world, v in held if v not in world.running.values()]
 
     # Rules --------------------------------------------------------------------------
 
-    @rule(
-        ready=st.lists(st.booleans(), min_size=3, max_size=3),
-        servable=st.lists(st.frozensets(st.sampled_from(MODELS), min_size=1), min_size=3, max_size=3),
+    @initialize(
+        servable=st.lists(st.frozensets(st.sampled_from(MODELS), min_size=3), min_size=3, max_size=3),
         loaded=st.integers(1, 3),
-        reborn=st.frozensets(st.sampled_from(NAMES)),
-        keep_alive_s=st.sampled_from([None, 0.0, 20.0]),
+        keep_alive_s=st.sampled_from([None, None, 0.0, 6.0]),
+        count=st.integers(1, 3),
     )
-    def fleet_changes(
-        self,
-        ready: list[bool],
-        servable: list[frozenset[Variant]],
-        loaded: int,
-        reborn: frozenset[str],
-        keep_alive_s: float | None,
+    def fleet_appears(
+        self, servable: list[frozenset[Variant]], loaded: int, keep_alive_s: float | None, count: int
     ) -> None:
-        before, self.worlds = self.worlds, {}
-        for index, name in enumerate(NAMES):
-            self.incarnations[name] += name in reborn
-            instance = Instance(name, self.incarnations[name])
-            known = before.get(instance)
-            models = servable[index] | frozenset(known.view.servable if known else ())
+        for name, models in list(zip(NAMES, servable, strict=True))[:count]:
             view = WorkerView(
-                instance=instance,
-                ready=ready[index],
+                instance=Instance(name, 1),
+                ready=True,
                 num_parallel=2,
-                max_loaded_models=max(loaded, known.view.max_loaded_models if known else 1),
+                max_loaded_models=loaded,
                 max_queue=MAX_QUEUE,
                 keep_alive_s=keep_alive_s,
                 memory_bytes=8,
                 servable={variant: SIZES[variant] for variant in models},
             )
-            self.worlds[instance] = known or World(view)
-            self.worlds[instance].view = view
+            self.worlds[view.instance] = World(view)
+        self.tell_fleet()
+
+    @precondition(lambda self: self.upheavals < MOST_UPHEAVALS)
+    @rule(data=st.data())
+    def worker_comes_or_goes(self, data: st.DataObject) -> None:
+        world = self.worlds[data.draw(st.sampled_from(sorted(self.worlds)))]
+        world.view = replace(world.view, ready=not world.view.ready)
+        self.tell_fleet()
+
+    @precondition(lambda self: self.upheavals < MOST_UPHEAVALS)
+    @rule(data=st.data(), ready=st.booleans())
+    def worker_is_replaced(self, data: st.DataObject, *, ready: bool) -> None:
+        dead = self.worlds.pop(data.draw(st.sampled_from(sorted(self.worlds))))
+        old = dead.view.instance
+        view = replace(dead.view, instance=Instance(old.worker, old.incarnation + 1), ready=ready)
+        self.worlds[view.instance] = World(view)
+        self.tell_fleet()
+
+    def tell_fleet(self) -> None:
+        self.upheavals += 1
         self.feed(FleetChanged(tuple(world.view for world in self.worlds.values())))
 
     @rule(
-        variant=st.sampled_from(MODELS),
-        ttl=st.floats(1, 100),
+        variant=st.sampled_from(POPULAR),
+        ttl=st.floats(5, 60),
         keep=st.sampled_from([None, "for ever", 0.0, 5.0]),
+        burst=st.integers(1, 4),
     )
-    def arrives(self, variant: Variant, ttl: float, keep: str | float | None) -> None:
-        self.count += 1
-        self.now += 1e-6  # no two requests arrive at one instant
-        request = Arrived(
-            request=RequestId(f"r{self.count}"),
-            variant=variant,
-            arrived_at=self.now,
-            deadline=self.now + ttl,
-            keep_alive_s=keep if isinstance(keep, float) else None,
-            keep_alive_given=keep is not None,
-        )
-        self.requests[request.request], self.state[request.request] = request, "waiting"
-        self.feed(request)
+    def arrive(self, variant: Variant, ttl: float, keep: str | float | None, burst: int) -> None:
+        for _ in range(burst):
+            self.count += 1
+            self.now += 1e-6  # no two requests arrive at one instant
+            request = Arrived(
+                request=RequestId(f"r{self.count}"),
+                variant=variant,
+                arrived_at=self.now,
+                deadline=self.now + ttl,
+                keep_alive_s=keep if isinstance(keep, float) else None,
+                keep_alive_given=keep is not None,
+            )
+            self.requests[request.request], self.state[request.request] = request, "waiting"
+            self.feed(request)
 
+    @precondition(lambda self: "granted" in self.state.values())
     @rule(data=st.data(), again=st.booleans())
     def finishes(self, data: st.DataObject, *, again: bool) -> None:
         request = self.draw_request(data, "granted")
-        if request is None:
-            return
         avoid = self.ends(request)
         self.feed(Finished(request))
         if again:
@@ -208,13 +242,13 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.requests[came_back.request], self.state[came_back.request] = came_back, "waiting"
             self.feed(came_back)
 
+    @precondition(lambda self: self.count % 3 == 0 and {"waiting", "granted"} & set(self.state.values()))
     @rule(data=st.data())
     def leaves(self, data: st.DataObject) -> None:
         request = self.draw_request(data, "waiting", "granted")
-        if request is not None:
-            self.ends(request)
-            self.feed(Left(request))
-            self.feed(Left(request))
+        self.ends(request)
+        self.feed(Left(request))
+        self.feed(Left(request))
 
     def ends(self, request: RequestId) -> frozenset[Instance]:
         self.state[request] = "over"
@@ -223,12 +257,10 @@ class SchedulerMachine(RuleBasedStateMachine):
             del self.worlds[instance].running[request]
         return frozenset(where)
 
-    @rule(data=st.data(), slots=st.integers(1, 3), how=st.sampled_from(["ok", "ok", "refused", "broken"]))
+    @precondition(lambda self: self.loads())
+    @rule(data=st.data(), slots=st.integers(1, 3), how=st.sampled_from(["ok"] * 6 + ["refused", "broken"]))
     def load_ends(self, data: st.DataObject, slots: int, how: str) -> None:
-        loads = [(i, v) for i, world in self.worlds.items() for v in world.loading]
-        if not loads:
-            return
-        instance, variant = data.draw(st.sampled_from(loads))
+        instance, variant = data.draw(st.sampled_from(self.loads()))
         world = self.worlds[instance]
         world.loading.remove(variant)
         if how == "ok":
@@ -238,29 +270,27 @@ class SchedulerMachine(RuleBasedStateMachine):
         else:
             self.feed(LoadFailed(instance, variant, how, lasting=how == "refused"))
 
+    @precondition(lambda self: self.unloads())
     @rule(data=st.data())
     def unload_ends(self, data: st.DataObject) -> None:
-        unloads = [(i, v) for i, world in self.worlds.items() for v in world.unloading]
-        if unloads:
-            instance, variant = data.draw(st.sampled_from(unloads))
-            self.worlds[instance].unloading.remove(variant)
-            self.feed(Unloaded(instance, variant))
+        instance, variant = data.draw(st.sampled_from(self.unloads()))
+        self.worlds[instance].unloading.remove(variant)
+        self.feed(Unloaded(instance, variant))
 
+    @precondition(lambda self: self.idle())
     @rule(variant=st.sampled_from(MODELS))
     def unload_is_asked(self, variant: Variant) -> None:
         self.feed(UnloadAsked(variant))
 
-    @precondition(lambda self: self.worlds)
+    @precondition(lambda self: self.idle())
     @rule(data=st.data())
     def idle_model_vanishes(self, data: st.DataObject) -> None:
-        instance = data.draw(st.sampled_from(sorted(self.worlds)))
+        instance, variant = data.draw(st.sampled_from(self.idle()))
         world = self.worlds[instance]
-        idle = [v for v in world.resident if v not in world.running.values()]
-        if idle:
-            del world.resident[data.draw(st.sampled_from(sorted(idle)))]
+        del world.resident[variant]
         self.feed(Observed(instance, dict(world.resident)))
 
-    @rule(dt=st.floats(0.01, 40))
+    @rule(dt=st.floats(0.01, 8))
     def time_passes(self, dt: float) -> None:
         """Sleep as the shell does: from one named deadline to the next."""
         end = self.now + dt
@@ -301,6 +331,15 @@ class SchedulerMachine(RuleBasedStateMachine):
             for replica in worker.replicas.values():
                 expired = replica.expires_at is not None and replica.expires_at <= self.now
                 assert not (expired and worker.view.ready), "an idle model outlived its keep-alive"
+
+    @invariant()
+    def whatever_is_planned_is_waited_for_and_whatever_drains_makes_room(self) -> None:
+        for worker in self.scheduler.workers:
+            plans = {v: r for v, r in worker.replicas.items() if r.phase is Phase.PLANNED}
+            assert all(self.scheduler.queued(variant) for variant in plans)
+            wanted = {victim for plan in plans.values() for victim in plan.victims}
+            draining = {v for v, r in worker.replicas.items() if r.phase is Phase.RESIDENT and r.draining}
+            assert draining <= wanted
 
     @invariant()
     def whoever_waits_is_timed(self) -> None:

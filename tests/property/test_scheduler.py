@@ -40,7 +40,7 @@ FAULTS = [
     ),
     Fault("a grant takes no slot", "worker.replicas[request.variant].busy.add(request.request)", "pass"),
     Fault("new capacity is not used", "self._dispatch(variant, now)", "pass"),
-    Fault("a plan whose clients left stays", "self._drop_plans_nobody_waits_for()\n        for", "for"),
+    Fault("a plan whose clients left stays", "while self._drop_plans_nobody_waits_for()", "while False"),
     Fault("the load does not wait for its victims", "not replica.victims & worker.replicas.keys()", "True"),
     Fault("keep-alive is ignored", "(replica.draining or expired)", "replica.draining"),
     Fault("busy models are unloaded", "if replica.idle and (", "if replica.phase is Phase.RESIDENT and ("),

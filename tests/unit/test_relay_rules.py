@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from random import Random
+
+import pytest
+
+from gateway.relay.outcome import (
+    MAX_BACKOFF_S,
+    Broken,
+    NotSent,
+    Outcome,
+    Refused,
+    StreamFailedError,
+    TimedOut,
+    backoff_s,
+    describe,
+    may_retry,
+    status_of,
+)
+from gateway.relay.stream import EndOfStream, pump
+from gateway.relay.upstream import error_text, failure_of
+
+MARK = b'"done":true'
+
+
+@pytest.mark.parametrize(
+    ("outcome", "again", "status"),
+    [
+        (NotSent("refused"), True, 502),
+        (Refused(503, "busy"), True, 503),
+        (Broken(0, "reset"), True, 502),
+        (Broken(1, "reset"), False, 502),
+        (TimedOut("connect", 5), True, 504),
+        (TimedOut("first byte", 600), False, 504),
+    ],
+)
+def test_only_what_reached_no_client_is_made_again(outcome: Outcome, again: bool, status: int) -> None:  # noqa: FBT001 -- parameters of the table
+    """Each outcome has its rule, its status and a sentence."""
+    assert may_retry(outcome, breaks=1) is again
+    assert status_of(outcome) == status
+    assert describe(outcome)
+
+
+def test_request_that_broke_three_connections_is_not_made_again() -> None:
+    """It may be what breaks them; refusals have no such bound."""
+    assert may_retry(Broken(0, "reset"), breaks=2)
+    assert not may_retry(Broken(0, "reset"), breaks=3)
+    assert may_retry(Refused(503, "busy"), breaks=3)
+
+
+def test_backoff_grows_and_is_bounded() -> None:
+    """Exponential with jitter around it, from 50 ms to 5 s."""
+    waits = [backoff_s(attempt, Random(1)) for attempt in (1, 2, 3, 4)]
+    assert waits == sorted(waits)
+    assert 0.03 < waits[0] < 0.07
+    assert backoff_s(10_000, Random(1)) <= MAX_BACKOFF_S * 1.25
+
+
+@pytest.mark.parametrize("cut", range(1, 14))
+async def test_last_frame_is_seen_however_it_is_split(cut: int) -> None:
+    """The mark may come in two chunks."""
+    frame = b"{" + MARK + b"}\n"
+    written: list[bytes] = []
+    end = EndOfStream(MARK)
+    await pump(chunks(frame[:cut], frame[cut:]), collect(written), end, must_end=True)
+    assert b"".join(written) == frame
+
+
+async def test_stream_without_its_last_frame_is_a_failure() -> None:
+    """However cleanly it was closed; all bytes went to the client first."""
+    written: list[bytes] = []
+    with pytest.raises(StreamFailedError):
+        await pump(chunks(b'{"done":false}\n'), collect(written), EndOfStream(MARK), must_end=True)
+    assert written == [b'{"done":false}\n']
+
+
+async def test_mark_inside_the_text_of_an_answer_does_not_count() -> None:
+    """In a JSON text its quotes are escaped."""
+    quoted = b'{"response":"\\"done\\":true","done":false}\n'
+    with pytest.raises(StreamFailedError):
+        await pump(chunks(quoted), collect([]), EndOfStream(MARK), must_end=True)
+
+
+async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
+    """Yield the parts that are not empty."""
+    for part in parts:
+        if part:
+            yield part
+
+
+def collect(written: list[bytes]):  # type: ignore[no-untyped-def]  # noqa: ANN201 -- a closure of the test's
+    """Return a writer that keeps what it gets."""
+
+    async def write(chunk: bytes) -> None:
+        written.append(chunk)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b'{"error":"busy"}', "busy"),
+        (b'{"error":{"message":"busy"}}', "busy"),
+        (b"<html>", "<html>"),
+        (b"[]", "[]"),
+        (b"", ""),
+    ],
+)
+def test_error_bodies_of_any_shape_are_read(body: bytes, text: str) -> None:
+    """The message, or the body as it is."""
+    assert error_text(body) == text
+
+
+def test_runner_that_died_is_told_from_a_bad_request() -> None:
+    """The first can be made again, the second is the client's to see."""
+    assert isinstance(failure_of(500, b'{"error":"llama runner process has terminated"}'), Broken)
+    assert failure_of(500, b'{"error":"bad template"}') is None
+    assert failure_of(200, b"{}") is None
+    assert isinstance(failure_of(200, b""), Broken)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.surfaces.ollama import OllamaSurface
+from gateway.surfaces.openai import OpenAISurface
+from gateway.surfaces.surface import BadRequestError, Facts
+
+OLLAMA, OPENAI = OllamaSurface(), OpenAISurface()
+
+
+def facts(route: str, **body: Any) -> Facts:
+    """Parse a body with a model in it."""
+    surface = OPENAI if route.startswith("/v1/") else OLLAMA
+    return surface.parse(route, json.dumps({"model": "m", **body}).encode()).facts
+
+
+@pytest.mark.parametrize(
+    ("route", "given", "streamed"),
+    [
+        ("/api/generate", None, True),
+        ("/api/chat", None, True),
+        ("/api/chat", False, False),
+        ("/api/embed", True, False),
+        ("/v1/chat/completions", None, False),
+        ("/v1/completions", True, True),
+        ("/v1/embeddings", True, False),
+    ],
+)
+def test_streaming_is_each_apis_own_default(route: str, given: bool | None, streamed: bool) -> None:  # noqa: FBT001 -- parameters of the table
+    """Ollama streams unless told not to, OpenAI the other way round, embeddings never."""
+    assert facts(route, **({} if given is None else {"stream": given})).stream is streamed
+
+
+@pytest.mark.parametrize(
+    ("value", "given", "seconds"),
+    [(None, False, None), (0, True, 0.0), (-1, True, None), ("5m", True, 300.0), ("-1s", True, None)],
+)
+def test_keep_alive_is_read_as_ollama_does(value: object, given: bool, seconds: float | None) -> None:  # noqa: FBT001 -- parameters of the table
+    """Numbers are seconds, texts need a unit, negative is for ever, null is not given."""
+    read = facts("/api/chat", keep_alive=value)
+    assert (read.keep_alive_given, read.keep_alive_s) == (given, seconds)
+
+
+def test_body_goes_to_the_worker_byte_for_byte_when_nothing_is_taken_out() -> None:
+    """What the client wrote, odd spaces and unknown keys included, is what the worker reads."""
+    body = b'{ "model":"m",  "prompt" : "\\u00e4", "new": [1.0]}'
+    assert OLLAMA.parse("/api/generate", body).body is body
+
+
+def test_keep_alive_and_runner_options_do_not_reach_the_worker() -> None:
+    """They are wishes to the scheduler; everything else stays."""
+    body = b'{"model":"m","prompt":"\xc3\xa4","keep_alive":"5m","options":{"num_ctx":1,"seed":7}}'
+    parsed = OLLAMA.parse("/api/generate", body)
+    assert json.loads(parsed.body) == {"model": "m", "prompt": "ä", "options": {"seed": 7}}
+    assert parsed.facts.ignored_options == {"num_ctx": 1}
+
+
+@pytest.mark.parametrize("body", [{"prompt": ""}, {}, {"prompt": None}])
+def test_empty_prompt_with_keep_alive_zero_asks_for_unloading(body: dict[str, Any]) -> None:
+    """That is how Ollama's clients unload a model; with a prompt it is an answer first."""
+    request = {"model": "m", "keep_alive": 0}
+    assert OLLAMA.parse("/api/generate", json.dumps({**request, **body}).encode()).unload_reply is not None
+    spoken = {**request, "prompt": "x"}
+    assert OLLAMA.parse("/api/generate", json.dumps(spoken).encode()).unload_reply is None
+
+
+def test_errors_have_the_shape_of_their_api() -> None:
+    """Clients' libraries find the message where they look for it."""
+    assert json.loads(OLLAMA.error(404, "gone")) == {"error": "gone"}
+    error = json.loads(OPENAI.error(404, "gone"))["error"]
+    assert error == {"message": "gone", "type": "not_found_error", "param": None, "code": None}
+    assert OPENAI.error_frame("x").startswith(b"data: {")
+    assert OLLAMA.error_frame("x").endswith(b"}\n")
+
+
+@pytest.mark.parametrize(
+    ("tail", "tokens"),
+    [(b'"eval_count":12,"eval', 12), (b'"prompt_eval_count":7,"eval_count":3}\n', 3), (b"", None)],
+)
+def test_tokens_are_read_from_the_last_frame(tail: bytes, tokens: int | None) -> None:
+    """The count of the answer, not of the prompt; none when the frame has none."""
+    assert OLLAMA.tokens(tail) == tokens
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "missing request body"),
+        (b"{", "invalid JSON"),
+        (b"3", "must be a JSON object"),
+        (b"{}", "model is required"),
+        (b'{"model":null}', "model is required"),
+        (b'{"model":["m"]}', "not an array"),
+        (b'{"model":"m","stream":1}', "not a number"),
+    ],
+)
+def test_bad_bodies_are_refused_with_what_is_wrong(body: bytes, words: str) -> None:
+    """The same sentences on every surface."""
+    for surface, route in ((OLLAMA, "/api/chat"), (OPENAI, "/v1/chat/completions")):
+        with pytest.raises(BadRequestError, match=words):
+            surface.parse(route, body)
