@@ -5,11 +5,12 @@ Decides the processors of structlog; where the lines go is each program's wiring
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import structlog
 
-from supervisor.contract.config import LogConfig
+if TYPE_CHECKING:  # pydantic is a tenth of a second that embedded workers can do without
+    from supervisor.contract.config import LogConfig
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 

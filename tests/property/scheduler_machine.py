@@ -46,6 +46,7 @@ NAMES = ["g0", "g1", "g2"]
 POPULAR = [*MODELS[:3], *MODELS]
 """Drawn from: the one that fits nowhere only now and then."""
 MAX_QUEUE = 2
+LIVING = frozenset({"waiting", "granted"})
 MOST_UPHEAVALS = 4
 """Changes of the fleet in one history; more would leave no time for anything else."""
 HASTY = PlacementPolicy(patience_s=3.0, replica_idle_s=1.0, load_retry_s=5.0)
@@ -242,7 +243,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.requests[came_back.request], self.state[came_back.request] = came_back, "waiting"
             self.feed(came_back)
 
-    @precondition(lambda self: self.count % 3 == 0 and {"waiting", "granted"} & set(self.state.values()))
+    @precondition(lambda self: self.count % 3 == 0 and not LIVING.isdisjoint(self.state.values()))
     @rule(data=st.data())
     def leaves(self, data: st.DataObject) -> None:
         request = self.draw_request(data, "waiting", "granted")
