@@ -64,17 +64,27 @@ class Corral:
         return [json.loads(line) for line in lines if line.startswith("{")]
 
 
-@contextmanager
-def corral(directory: Path, **changes: Any) -> Iterator[Corral]:
-    """Run it with the configuration above and these changes; it is gone afterwards."""
+def plain_environment() -> dict[str, str]:
+    """Return the environment without what an operator of Ollama may have set in it."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("OLLAMA_")}
+
+
+def write_config(directory: Path, **changes: Any) -> Path:
+    """Write the configuration above with these changes."""
     file = directory / "corral.yaml"
     file.write_text(yaml.safe_dump({**CONFIG, **changes}))
+    return file
+
+
+@contextmanager
+def corral(directory: Path, environ: dict[str, str] | None = None, **changes: Any) -> Iterator[Corral]:
+    """Run it with the configuration above and these changes; it is gone afterwards."""
+    argv = [COMMAND, "up", "--config", str(write_config(directory, **changes))]
     (directory / "models").mkdir(exist_ok=True)
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("OLLAMA_")}
     with (
         (directory / "log").open("w") as log,
         subprocess.Popen(
-            [COMMAND, "up", "--config", str(file)], stdout=subprocess.PIPE, stderr=log, text=True, env=environ
+            argv, stdout=subprocess.PIPE, stderr=log, text=True, env=environ or plain_environment()
         ) as process,
     ):
         try:
