@@ -24,6 +24,7 @@ from gateway.http.request_log import RequestRecord
 from gateway.relay.outcome import (
     AttemptFailedError,
     Broken,
+    NotSent,
     Outcome,
     StreamFailedError,
     backoff_s,
@@ -148,8 +149,8 @@ class InferenceHandlers:
         record = exchange.record
         async with self._runtime.lease(exchange.arrival()) as grant:
             record.granted(grant.instance.worker, grant.why, grant.queued_s)
-            url = self._url(grant, exchange)
             try:
+                url = self._url(grant, exchange)
                 async with self._upstream.open(
                     url, exchange.parsed.body, request_id=record.id, deadline=exchange.deadline
                 ) as reply:
@@ -162,7 +163,8 @@ class InferenceHandlers:
 
     def _url(self, grant: Grant, exchange: Exchange) -> str:
         status = self._fleet.roster.status(grant.instance)
-        assert status is not None, "granted to a worker that is not in the fleet"
+        if status is None:  # it went away between the grant and this moment
+            raise AttemptFailedError(NotSent(f"{grant.instance} is gone"))
         return status.base_url + exchange.request.path
 
     async def _relay(self, exchange: Exchange, reply: Reply) -> web.StreamResponse:

@@ -14,6 +14,8 @@ import structlog
 _log = structlog.get_logger("request")
 
 _CLIENT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+_MAX_HEADER_CHARACTERS: Final = 500
+"""Clients write what they like into options; a header must stay small."""
 
 
 @dataclass(slots=True)
@@ -58,7 +60,7 @@ class RequestRecord:
             headers["X-Corral-Worker"] = self.worker
             headers["X-Corral-Queued-Ms"] = str(round(self.queued_s * 1000))
         if self.ignored_options:
-            headers["X-Corral-Ignored-Options"] = json.dumps(self.ignored_options)
+            headers["X-Corral-Ignored-Options"] = json.dumps(self.ignored_options)[:_MAX_HEADER_CHARACTERS]
         return headers
 
     def finish(

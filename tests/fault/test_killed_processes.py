@@ -83,6 +83,22 @@ async def test_client_that_leaves_frees_its_slot_in_the_worker_within_a_second(r
     assert not any(model["busy"] for model in running.worker(name)["resident"])
 
 
+async def test_client_that_leaves_during_its_long_prompt_frees_its_slot_within_three_seconds(
+    running: Corral,
+) -> None:
+    """Nothing has been answered yet; the prompt's batches are small enough to stop between two of them."""
+    client = ollama.AsyncClient(running.url)
+    await client.chat("count", GO, options={"num_predict": 1})
+    prompt = " ".join(str(number % 100) for number in range(1800))
+    asking = asyncio.create_task(client.generate("count", prompt, raw=True, options=FOR_LONG))
+    holder = next(worker["worker"] for worker in running.ps()["workers"] if worker["resident"])
+    await until(lambda: running.slots(holder)["busy"] == 1, "the prompt is being read")
+    asking.cancel()
+    await asyncio.wait([asking])
+    eventually(lambda: running.slots(holder)["busy"] == 0, "a free slot", within_s=3)
+    await client.close()  # type: ignore[no-untyped-call]  # the library left it bare
+
+
 async def test_killed_worker_is_replaced_and_the_next_request_served(running: Corral) -> None:
     """Kill -9 of an idle worker with a loaded model: its successor loads it again."""
     client = ollama.AsyncClient(running.url)
