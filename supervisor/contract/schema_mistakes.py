@@ -12,10 +12,12 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic_core import ErrorDetails
 
-from supervisor.contract.config import REPEATED_NAME, Config, shown
-from supervisor.contract.mistakes import Key, Mistake, key_text
+from supervisor.contract.config import REPEATED_NAME, Config
+from supervisor.contract.mistakes import Key, Mistake
+from supervisor.contract.values import shown
 
 _Section = type[BaseModel]
+_BRACKETS: Final[Mapping[object, str]] = {tuple: "[]", dict: "{}"}
 
 
 def schema_mistakes(error: ValidationError, tree: JsonValue) -> list[Mistake]:
@@ -29,21 +31,20 @@ def schema_mistakes(error: ValidationError, tree: JsonValue) -> list[Mistake]:
 
 
 def sections(model: _Section = Config, at: str = "") -> dict[str, _Section]:
-    """Return every section of the schema by its key, lists of sections by `KEY[]`."""
+    """Return every section of the schema by its key; `KEY[]` is a list of sections, `KEY{}` names with them."""
     found = {at: model}
     for name, field in model.model_fields.items():
-        for section, in_list in _sections_in(field.annotation, in_list=False):
-            key = f"{at}.{name}".removeprefix(".") + ("[]" if in_list else "")
-            found |= sections(section, key)
+        for section, inside in _sections_in(field.annotation, ""):
+            found |= sections(section, f"{at}.{name}".removeprefix(".") + inside)
     return found
 
 
-def _sections_in(annotation: object, *, in_list: bool) -> Iterator[tuple[_Section, bool]]:
+def _sections_in(annotation: object, inside: str) -> Iterator[tuple[_Section, str]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation, in_list
-    inside_list = in_list or getattr(annotation, "__origin__", None) is tuple
+        yield annotation, inside
+    brackets = _BRACKETS.get(getattr(annotation, "__origin__", None), "")
     for argument in get_args(annotation):
-        yield from _sections_in(argument, in_list=inside_list)
+        yield from _sections_in(argument, inside + brackets)
 
 
 def _mistake(details: ErrorDetails, tree: JsonValue) -> Mistake:
@@ -82,12 +83,26 @@ def _unknown_key(key: Key, _value: object, _context: Mapping[str, Any]) -> str:
         section or "the top of the file" for section, model in every.items() if name in model.model_fields
     ]
     if elsewhere:
-        return f"is not known here; it belongs under {' or '.join(elsewhere)}"
+        return f"is not known here; it belongs under {_alternatives(elsewhere)}"
     return f"is not known here; the keys here are {', '.join(here)}"
 
 
+def _alternatives(names: list[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def _place(key: Key) -> str:
-    return key_text(tuple(step if isinstance(step, str) else 0 for step in key)).replace("[0]", "[]")
+    """Return the section that a key leads to, as `sections` calls it."""
+    every, place = sections(), ""
+    for step in key:
+        if isinstance(step, int):
+            place += "[]"
+        elif f"{place}{{}}" in every:
+            place += "{}"
+        else:
+            place = f"{place}.{step}".removeprefix(".")
+    return place
 
 
 def _one_of(_key: Key, value: object, context: Mapping[str, Any]) -> str:
@@ -123,6 +138,7 @@ def _own_words(_key: Key, _value: object, context: Mapping[str, Any]) -> str:
 
 
 _SENTENCES: Final[Mapping[str, Callable[[Key, object, Mapping[str, Any]], str]]] = {
+    "bool_type": lambda _key, value, _: f"must be true or false, not {shown(value)}",
     "dict_type": lambda _key, value, _: f"must be names with values (NAME: value), not {shown(value)}",
     "extra_forbidden": _unknown_key,
     "greater_than_equal": lambda _key, value, ctx: f"must be at least {ctx['ge']}, not {shown(value)}",

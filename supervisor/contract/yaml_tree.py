@@ -16,8 +16,8 @@ from typing import Final
 import yaml
 from pydantic import JsonValue
 
-from supervisor.contract.config import shown
 from supervisor.contract.mistakes import Key
+from supervisor.contract.values import shown
 
 _DEEPEST: Final = 16
 """No key of the schema lies deeper than four; this bounds the recursion."""

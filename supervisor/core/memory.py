@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from supervisor.contract.config import parse_percent, parse_size
+from supervisor.contract.values import parse_percent, parse_size
 
 _GPU_RESERVE_BYTES: Final = 2**30
 _GPU_RESERVE_PERCENT: Final = 8

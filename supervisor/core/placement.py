@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Final, Literal
 
 from supervisor.contract.config import Config, WorkerConfig, WorkerDefaults
 from supervisor.contract.fleet import Device, DeviceKind
@@ -26,6 +27,10 @@ from supervisor.core.memory import (
 )
 from supervisor.core.paths import Paths
 from supervisor.core.spec import WorkerSpec
+
+AUTO_SLOTS: Final = 4
+AUTO_SLOTS_BYTES: Final = 4 * 2**30
+"""`num_parallel: auto` is `AUTO_SLOTS` on workers with at least this memory, and 1 on smaller ones."""
 
 
 class PlacementError(MistakesError):
@@ -215,7 +220,7 @@ def _spec(wish: _Wish, draft: _Draft, *, paths: Paths, engine: str, memory_bytes
         devices=_devices(wish),
         gpu_uuids=tuple(gpu.uuid for gpu in wish.gpus),
         cpu_cores=wish.cores,
-        num_parallel=own.num_parallel or defaults.num_parallel,
+        num_parallel=_slots(own.num_parallel or defaults.num_parallel, memory_bytes),
         max_loaded_models=own.max_loaded_models or defaults.max_loaded_models,
         max_queue=own.max_queue or defaults.max_queue,
         context_length=own.context_length or defaults.context_length,
@@ -226,6 +231,13 @@ def _spec(wish: _Wish, draft: _Draft, *, paths: Paths, engine: str, memory_bytes
         store=paths.store,
         gguf_dir=paths.gguf_dir,
     )
+
+
+def _slots(wanted: int | Literal["auto"], memory_bytes: int) -> int:
+    """Every slot has a context of its own, which a small memory would rather give to the weights."""
+    if wanted == "auto":
+        return AUTO_SLOTS if memory_bytes >= AUTO_SLOTS_BYTES else 1
+    return wanted
 
 
 def _keep_alive_s(own: WorkerConfig, defaults: WorkerDefaults) -> float | None:

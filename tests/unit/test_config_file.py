@@ -69,7 +69,7 @@ gateway:
         ("cpu_workers: 1000", "1: cpu_workers: must be at most 64, not 1000"),
         (
             "num_parallel: 2",
-            "1: num_parallel: is not known here; it belongs under worker_defaults or workers[]",
+            "1: num_parallel: is not known here; it belongs under worker_defaults, workers[] or external[]",
         ),
         ("store: 5", '1: store: must be a text, not 5: put it into quotes, "5"'),
         ("workers: 5", "1: workers: must be auto or a list of workers, not 5"),
@@ -87,6 +87,29 @@ gateway:
                 "2: worker_defaults.env.CUDA_VISIBLE_DEVICES: CUDA_VISIBLE_DEVICES is Corral's to set: "
                 "write the key gpus instead"
             ),
+        ),
+        (
+            "worker_defaults: {flash_attention: 'yes'}",
+            '1: worker_defaults.flash_attention: must be true or false, not "yes"',
+        ),
+        (
+            "models: {m: {alias: [a]}}",
+            "1: models.m.alias: is not known here; did you mean aliases?",
+        ),
+        (
+            "models: {m: }",
+            (
+                "1: models.m: is empty: write its keys beneath it, indented, or leave it out "
+                "(keys: aliases, pin, min_replicas, max_replicas, context_length)"
+            ),
+        ),
+        (
+            "external: [{name: a, url: '10.0.0.7', memory: 8GiB}]",
+            '1: external[0].url: "10.0.0.7" is no address of a worker: write http://HOST:PORT',
+        ),
+        (
+            "worker_defaults: {num_parallel: many}",
+            '1: worker_defaults.num_parallel: must be auto or a number from 1 to 256, not "many"',
         ),
         (
             "log:",
@@ -174,7 +197,9 @@ def test_listening_beyond_loopback_needs_so_many_words() -> None:
 def test_no_mistake_speaks_of_the_program(section: str, data: st.DataObject, value: object) -> None:
     """Whatever stands behind whatever key: valid, or a sentence of ours with a line."""
     key = data.draw(st.sampled_from(list(sections()[section].model_fields)))
-    tree = {section.removesuffix("[]"): [{key: value}] if section.endswith("[]") else {key: value}}
+    entry = {key: value}
+    inside = {"[]": [entry], "{}": {"m:1b": entry}}.get(section[-2:], entry)
+    tree = {section.rstrip("[]{}"): inside}
     try:
         parse_config(json.dumps(tree), file="f.yaml")
     except ConfigError as error:
@@ -189,7 +214,7 @@ def test_the_reference_file_shows_every_key_with_its_default() -> None:
     assert isinstance(shown, dict)
     for name, model in sections().items():
         section = shown if name == "" else shown.get(name)
-        if not name.endswith("[]"):
+        if not name.endswith(("[]", "{}")):
             assert isinstance(section, dict)
             assert list(section) == list(model.model_fields), name
     assert load_config(CONFIGS / "corral.yaml") == Config()

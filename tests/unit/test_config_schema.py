@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.contract.config import parse_size, shown
 from supervisor.contract.durations import InvalidDurationError, parse_go_duration, parse_keep_alive
 from supervisor.contract.names import InvalidModelNameError, ModelName
+from supervisor.contract.values import parse_size, shown
 
 
 @pytest.mark.parametrize(
