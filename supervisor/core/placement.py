@@ -81,9 +81,15 @@ def place(
     chosen = {wish.config.name: _choose_engine(draft, wish) for wish in wishes}
     if draft.mistakes:
         raise PlacementError(draft.mistakes)
+    pruner = next((name for name, engine in chosen.items() if engine == "ollama"), None)
     return tuple(
         _spec(
-            wish, draft, paths=paths, engine=chosen[wish.config.name], memory_bytes=memory[wish.config.name]
+            wish,
+            draft,
+            paths=paths,
+            engine=chosen[wish.config.name],
+            memory_bytes=memory[wish.config.name],
+            pruner=pruner,
         )
         for wish in wishes
     )
@@ -212,7 +218,9 @@ def _devices(wish: _Wish) -> tuple[Device, ...]:
     return (Device(kind=DeviceKind.CPU, id=cores, label=f"CPU {cores}"),)
 
 
-def _spec(wish: _Wish, draft: _Draft, *, paths: Paths, engine: str, memory_bytes: int) -> WorkerSpec:
+def _spec(
+    wish: _Wish, draft: _Draft, *, paths: Paths, engine: str, memory_bytes: int, pruner: str | None
+) -> WorkerSpec:
     own, defaults = wish.config, draft.config.worker_defaults
     return WorkerSpec(
         name=own.name,
@@ -226,6 +234,10 @@ def _spec(wish: _Wish, draft: _Draft, *, paths: Paths, engine: str, memory_bytes
         context_length=own.context_length or defaults.context_length,
         keep_alive_s=_keep_alive_s(own, defaults),
         memory_bytes=memory_bytes,
+        flash_attention=defaults.flash_attention if own.flash_attention is None else own.flash_attention,
+        kv_cache_type=own.kv_cache_type or defaults.kv_cache_type,
+        load_timeout_s=draft.config.gateway.load_timeout,
+        prunes=own.name == pruner,
         models=own.models,
         env={**defaults.env, **own.env},
         store=paths.store,

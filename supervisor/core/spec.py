@@ -28,6 +28,14 @@ class WorkerSpec:
     keep_alive_s: float | None
     """Seconds, or None for ever."""
     memory_bytes: int
+    flash_attention: bool | None
+    """On or off; None leaves it to the engine."""
+    kv_cache_type: str | None
+    """`f16`, `q8_0` or `q4_0`; None leaves it to the engine."""
+    load_timeout_s: float
+    """How long a load may stand still before the engine gives it up."""
+    prunes: bool
+    """It may delete what nothing in the store refers to: one of the workers that share the store."""
     models: tuple[str, ...] | None
     """Names it is dedicated to, or None for any."""
     env: Mapping[str, str]
