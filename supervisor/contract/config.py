@@ -49,8 +49,6 @@ def _kind_of_workers(value: object) -> str | None:
 
 
 def _check_workers(workers: tuple[WorkerConfig, ...]) -> tuple[WorkerConfig, ...]:
-    if not workers:
-        raise ValueError("is an empty list: write at least one worker, or auto")
     names = [worker.name for worker in workers]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -211,7 +209,8 @@ class Config(_Section):
     """How many workers `workers: auto` makes on a machine without GPUs; each gets cores of its own."""
     worker_defaults: WorkerDefaults = WorkerDefaults()
     workers: Workers = "auto"
-    """`auto` is one worker per GPU, or `cpu_workers` without a GPU; else the list of workers."""
+    """`auto` is one worker per GPU, or `cpu_workers` without a GPU; else the list of workers, which may be
+    empty beside `external` ones."""
     external: tuple[ExternalWorker, ...] = ()
     """Workers that somebody else runs."""
     models: dict[ModelNameText, ModelConfig] = Field(default_factory=dict)

@@ -31,7 +31,7 @@ def schema_mistakes(error: ValidationError, tree: JsonValue) -> list[Mistake]:
 
 
 def sections(model: _Section = Config, at: str = "") -> dict[str, _Section]:
-    """Return every section of the schema by its key; `KEY[]` is a list of sections, `KEY{}` names with them."""
+    """Return every section of the schema by its key: `KEY[]` is a list of them, `KEY{}` names with them."""
     found = {at: model}
     for name, field in model.model_fields.items():
         for section, inside in _sections_in(field.annotation, ""):

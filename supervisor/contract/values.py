@@ -23,9 +23,11 @@ _SIZE: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?(B|KiB|MiB|GiB|TiB|
 _WORKER_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}\Z")
 _GPU_UUID: Final = re.compile(r"(GPU|MIG)-[0-9A-Za-z/-]+\Z")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_URL: Final = re.compile(r"https?://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?/?\Z")
+_URL: Final = re.compile(r"https?://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?/?\Z")
 _CORES: Final = re.compile(r"[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*\Z")
 _MOST_SLOTS: Final = 256
+_PORTS: Final = range(1, 65536)
+"""Of TCP; 0 is for listening only, on any free one."""
 _UNIT_BYTES: Final = {
     "B": 1,
     "kB": 10**3,
@@ -43,7 +45,9 @@ _SET_BY_KEY: Final = {
     "GPU_DEVICE_ORDINAL": "gpus",
     "HIP_VISIBLE_DEVICES": "gpus",
     "OLLAMA_CONTEXT_LENGTH": "context_length",
+    "OLLAMA_FLASH_ATTENTION": "flash_attention",
     "OLLAMA_KEEP_ALIVE": "keep_alive",
+    "OLLAMA_KV_CACHE_TYPE": "kv_cache_type",
     "OLLAMA_MAX_LOADED_MODELS": "max_loaded_models",
     "OLLAMA_MAX_QUEUE": "max_queue",
     "OLLAMA_MODELS": "store",
@@ -133,7 +137,7 @@ def check_listen(value: str) -> str:
         ValueError: it is none.
     """
     match = _LISTEN.match(value)
-    if match is None or int(match["port"]) > 65535:  # noqa: PLR2004 -- the highest TCP port
+    if match is None or int(match["port"]) not in range(_PORTS.stop):
         raise ValueError(f"{shown(value)} is no address: write HOST:PORT, for example 127.0.0.1:11434")
     return value
 
@@ -185,7 +189,8 @@ def is_loopback(host: str) -> bool:
 
 
 def _check_url(value: str) -> str:
-    if not _URL.match(value):
+    match = _URL.match(value)
+    if match is None or int(match["port"] or 1) not in _PORTS:
         raise ValueError(f"{shown(value)} is no address of a worker: write http://HOST:PORT")
     return value.rstrip("/")
 

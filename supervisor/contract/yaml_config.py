@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from supervisor.contract.config import Config
+from supervisor.contract.contradictions import contradictions
 from supervisor.contract.mistakes import Mistake, key_text
 from supervisor.contract.schema_mistakes import schema_mistakes
 from supervisor.contract.yaml_tree import Tree, read_tree
@@ -82,12 +83,13 @@ def parse_source(text: str, *, file: str) -> ConfigSource:
         raise ConfigError(
             [ConfigMistake(file, 1, "", "the file must hold keys with values, such as workers: auto")]
         )
+    known = {found.key for found in tree.mistakes}
     try:
         config = Config.model_validate_json(json.dumps(tree.value))
+        found = contradictions(config)
     except ValidationError as error:
-        known = {found.key for found in tree.mistakes}
-        found = [mistake for mistake in schema_mistakes(error, tree.value) if mistake.key not in known]
-        mistakes += [_located(mistake, tree, file) for mistake in found]
+        found = schema_mistakes(error, tree.value)
+    mistakes += [_located(mistake, tree, file) for mistake in found if mistake.key not in known]
     if mistakes:
         raise ConfigError(sorted(mistakes, key=lambda mistake: mistake.line or 0))
     return ConfigSource(config, file, tree)
