@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gateway.scheduling.residency import COMING, Phase, WorkerResidency
-from gateway.scheduling.types import Variant
+from gateway.scheduling.types import Instance, Variant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +38,8 @@ class Demand:
     """When its oldest request arrived."""
     has_replica: bool
     """A replica that takes requests exists or is coming."""
+    protected: frozenset[tuple[Instance, Variant]] = frozenset()
+    """Replicas that the operator wants kept: never victims."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,10 @@ def _idle_plan(demand: Demand, worker: WorkerResidency, now: float, min_idle_s: 
     """Make room by unloading idle models only, least recently used first, and no more than needed."""
     need = worker.view.servable[demand.variant]
     leaving = [v for v, r in worker.replicas.items() if r.phase is Phase.UNLOADING]
-    idle = [(r.last_used, v) for v, r in worker.replicas.items() if r.idle and not r.draining]
+    kept = _protected_on(worker, demand)
+    idle = [
+        (r.last_used, v) for v, r in worker.replicas.items() if r.idle and not r.draining and v not in kept
+    ]
     victims = set(leaving)
     for last_used, variant in [(0.0, None), *sorted(idle)]:
         if variant is not None:
@@ -99,7 +104,12 @@ def _idle_plan(demand: Demand, worker: WorkerResidency, now: float, min_idle_s: 
 def _drain_plan(demand: Demand, worker: WorkerResidency, now: float) -> Plan | None:
     """Make room by draining busy models too: the fewest requests in the way first."""
     need = worker.view.servable[demand.variant]
-    order = sorted((len(r.busy), r.last_used, v) for v, r in worker.replicas.items() if r.phase not in COMING)
+    kept = _protected_on(worker, demand)
+    order = sorted(
+        (len(r.busy), r.last_used, v)
+        for v, r in worker.replicas.items()
+        if r.phase not in COMING and v not in kept
+    )
     victims: set[Variant] = set()
     for _, _, variant in order:
         victims.add(variant)
@@ -107,6 +117,10 @@ def _drain_plan(demand: Demand, worker: WorkerResidency, now: float) -> Plan | N
             waited_s = now - demand.oldest_arrival
             return Plan(worker, frozenset(victims), f"waited {waited_s:.0f} s; drains busy models")
     return None
+
+
+def _protected_on(worker: WorkerResidency, demand: Demand) -> set[Variant]:
+    return {variant for instance, variant in demand.protected if instance == worker.view.instance}
 
 
 def _cost(plan: Plan, now: float) -> tuple[int, float, int, str]:

@@ -5,10 +5,11 @@ One `WorkerResidency` per living instance. Must not know queues or requests beyo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from gateway.scheduling.types import RequestId, Resident, Variant, WorkerView
+from gateway.scheduling.types import Instance, RequestId, Resident, Variant, WorkerView
 
 
 class Phase(StrEnum):
@@ -97,3 +98,9 @@ class WorkerResidency:
         if len(staying) >= self.view.max_loaded_models:
             return False
         return sum(r.size_bytes for r in staying) + need_bytes <= self.view.memory_bytes
+
+
+def quiet(workers: Iterable[WorkerResidency], instance: Instance) -> bool:
+    """Whether nothing is loaded, unloaded or answered on that worker now, nor about to be."""
+    worker = next((worker for worker in workers if worker.view.instance == instance), None)
+    return worker is not None and all(replica.idle for replica in worker.replicas.values())

@@ -11,7 +11,7 @@ unless the earlier one avoids the free worker; a request that leaves holds nothi
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -36,6 +36,7 @@ from gateway.scheduling.types import (
     Reject,
     Rejection,
     RejectReason,
+    ReplicaBounds,
     RequestId,
     Unload,
     UnloadAsked,
@@ -68,6 +69,7 @@ class Scheduler:
     _leases: dict[RequestId, _Lease] = field(default_factory=dict)
     _waiting: dict[RequestId, Variant] = field(default_factory=dict)
     _deadlines: list[tuple[float, RequestId]] = field(default_factory=list)
+    _bounds: Mapping[Variant, ReplicaBounds] = field(default_factory=dict)
     _failures: dict[tuple[Instance, Variant], _Failure] = field(default_factory=dict)
     _measured: dict[Variant, int] = field(default_factory=dict)
     _out: list[Effect] = field(default_factory=list)
@@ -205,6 +207,7 @@ class Scheduler:
 
     def _fleet_changed(self, event: FleetChanged) -> None:
         before, self._workers = self._workers, {}
+        self._bounds = event.bounds
         for view in event.workers:
             worker = before.get(view.instance) or WorkerResidency(view)
             worker.view = view
@@ -238,6 +241,8 @@ class Scheduler:
             self._dispatch_all(now)  # to the slots that were being drained for nothing
         for variant in self._models_that_wait():
             self._place(variant, now)
+        for variant, bounds in self._bounds.items():
+            self._keep_at_least(variant, bounds.least, now)
         for worker in self._workers.values():
             self._expire_and_drain(worker, now)
             self._start_planned_load(worker, now)
@@ -278,12 +283,44 @@ class Scheduler:
             self._begin(plan, variant, now)
 
     def _demand(self, variant: Variant) -> Demand | None:
-        replicas = [w.replicas[variant] for w in self._workers.values() if w.view.ready and w.holds(variant)]
+        """What more is needed of a model than is free or coming, within its bounds; None is nothing."""
+        replicas = self._replicas_of(variant)
         coming = sum(replica.slots for replica in replicas if replica.phase in COMING)
-        queue = self._queues.get(variant, ())
-        if len(queue) <= coming or not isinstance(queue, ModelQueue):
+        queue = self._queues.get(variant)
+        if queue is None or len(queue) <= coming or self._at_most(variant):
             return None
-        return Demand(variant, queue.oldest_arrival, bool(replicas))
+        return Demand(variant, queue.oldest_arrival, bool(replicas), self._protected())
+
+    def _at_most(self, variant: Variant) -> bool:
+        """Whether as many workers hold the model, if only on its way in or out, as may."""
+        most = self._bounds.get(variant, ReplicaBounds()).most
+        holders = sum(w.view.ready and variant in w.replicas for w in self._workers.values())
+        return most is not None and holders >= most
+
+    def _replicas_of(self, variant: Variant) -> list[Replica]:
+        """Return the model's replicas that take requests or are coming."""
+        return [w.replicas[variant] for w in self._workers.values() if w.view.ready and w.holds(variant)]
+
+    def _keep_at_least(self, variant: Variant, least: int, now: float) -> None:
+        """Load what the operator wants kept, into free room or the room of idle models."""
+        while len(self._replicas_of(variant)) < least and not self._at_most(variant):
+            demand = Demand(variant, now, has_replica=False, protected=self._protected())
+            usable = [w for w in self._workers.values() if self._may_load(w, variant)]
+            plan = plan_load(demand, usable, now=now, policy=self.policy)
+            if plan is None:
+                return
+            self._begin(plan, variant, now)
+
+    def _protected(self) -> frozenset[tuple[Instance, Variant]]:
+        """Return the replicas that no bound lets go."""
+        floors = {v: bounds.least for v, bounds in self._bounds.items() if bounds.least}
+        return frozenset(
+            (worker.view.instance, variant)
+            for variant, least in floors.items()
+            if sum(replica.phase is Phase.RESIDENT for replica in self._replicas_of(variant)) <= least
+            for worker in self._workers.values()
+            if worker.holds(variant)
+        )
 
     def _may_load(self, worker: WorkerResidency, variant: Variant) -> bool:
         return can_serve(worker, variant) and (worker.view.instance, variant) not in self._failures
@@ -301,7 +338,9 @@ class Scheduler:
         dropped = False
         for worker in self._workers.values():
             variant = worker.coming
-            if variant is None or worker.replicas[variant].phase is not Phase.PLANNED or self.queued(variant):
+            if variant is None or worker.replicas[variant].phase is not Phase.PLANNED:
+                continue
+            if self.queued(variant) or (worker.view.instance, variant) in self._protected():
                 continue
             dropped = True
             for victim in worker.replicas.pop(variant).victims & worker.replicas.keys():
@@ -311,8 +350,11 @@ class Scheduler:
     def _expire_and_drain(self, worker: WorkerResidency, now: float) -> None:
         if not worker.view.ready:
             return
+        kept = self._protected()
         for variant, replica in worker.replicas.items():
             expired = replica.expires_at is not None and replica.expires_at <= now
+            if (worker.view.instance, variant) in kept:
+                continue
             if replica.idle and (replica.draining or expired):
                 replica.phase, replica.since = Phase.UNLOADING, now
                 why = "makes room" if replica.draining else "keep-alive passed"
@@ -354,6 +396,7 @@ class Scheduler:
         for worker in self._workers.values():
             if worker.view.ready:
                 yield from (r.expires_at for r in worker.replicas.values() if r.expires_at is not None)
+        yield from (failure.until for failure in self._failures.values())
         for variant, queue in self._queues.items():
             if len(queue):
                 yield from self._wakings(variant, queue)
@@ -363,7 +406,6 @@ class Scheduler:
         holders = [w for w in self._workers.values() if w.view.ready and w.holds(variant)]
         if not holders:
             yield queue.oldest_arrival + self.policy.patience_s
-        yield from (f.until for (_, failed), f in self._failures.items() if failed == variant)
         for worker in self._workers.values():
             if can_serve(worker, variant) and not worker.holds(variant):
                 idle = (r.last_used for r in worker.replicas.values() if r.idle)

@@ -151,10 +151,21 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaBounds:
+    """On how many workers a model is to be held."""
+
+    least: int = 0
+    """So many are loaded unasked and never given up; a pinned model has at least one."""
+    most: int | None = None
+    """No more than this at once; None is no bound."""
+
+
+@dataclass(frozen=True, slots=True)
 class FleetChanged:
-    """All workers, whole."""
+    """All workers, whole, and what the operator wants of single models."""
 
     workers: tuple[WorkerView, ...]
+    bounds: Mapping[Variant, ReplicaBounds] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

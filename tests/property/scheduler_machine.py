@@ -31,6 +31,7 @@ from gateway.scheduling.types import (
     LoadFailed,
     Observed,
     Reject,
+    ReplicaBounds,
     RequestId,
     Resident,
     Unload,
@@ -45,6 +46,7 @@ SIZES = {MODELS[0]: 2, MODELS[1]: 3, MODELS[2]: 5, MODELS[3]: 50}
 NAMES = ["g0", "g1", "g2"]
 POPULAR = [*MODELS[:3], *MODELS]
 """Drawn from: the one that fits nowhere only now and then."""
+BOUNDS = [ReplicaBounds(least=1), ReplicaBounds(least=2), ReplicaBounds(most=1), ReplicaBounds(1, 1)]
 MAX_QUEUE = 2
 LIVING = frozenset({"waiting", "granted"})
 MOST_UPHEAVALS = 4
@@ -77,24 +79,17 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.worlds: dict[Instance, World] = {}
         self.state: dict[RequestId, str] = {}
         self.requests: dict[RequestId, Arrived] = {}
-        self.draining: set[tuple[Instance, Variant]] = set()
-        """What drained before the last event and still does after it."""
+        self.bounds: dict[Variant, ReplicaBounds] = {}
         self.upheavals = 0
         self.count = 0
 
     # What the scheduler is told ---------------------------------------------------
 
     def feed(self, event: Event) -> None:
-        before = self.drains()
         effects = self.scheduler.handle(event, self.now)
-        self.draining = before & self.drains()
         assert effects == self.twin.handle(event, self.now), "same events, same effects"
         for effect in effects:
             self.obey(effect)
-
-    def drains(self) -> set[tuple[Instance, Variant]]:
-        workers = ((worker.view.instance, worker.replicas) for worker in self.scheduler.workers)
-        return {(i, v) for i, replicas in workers for v, replica in replicas.items() if replica.draining}
 
     def obey(self, effect: Effect) -> None:
         match effect:
@@ -107,6 +102,8 @@ class SchedulerMachine(RuleBasedStateMachine):
                 assert effect.variant not in world.resident, "loads what is resident"
                 assert effect.variant not in world.unloading, "loads what is being unloaded"
                 assert effect.variant in world.view.servable, "loads what the worker may not serve"
+                most = self.bounds.get(effect.variant, ReplicaBounds()).most
+                assert most is None or self.holders(effect.variant) < most, "more replicas than max_replicas"
                 world.loading.add(effect.variant)
                 self.check_room(world)
             case Unload():
@@ -115,9 +112,15 @@ class SchedulerMachine(RuleBasedStateMachine):
                 assert effect.variant not in world.running.values(), "unloads a busy model"
                 del world.resident[effect.variant]
                 world.unloading.add(effect.variant)
+                least = self.bounds.get(effect.variant, ReplicaBounds()).least
+                assert self.holders(effect.variant) >= least, "a pinned model was unloaded"
             case Reject():
                 assert self.state[effect.request] == "waiting", "answered twice"
                 self.state[effect.request] = "rejected"
+
+    def holders(self, variant: Variant) -> int:
+        ready = [world for world in self.worlds.values() if world.view.ready]
+        return sum(variant in world.resident or variant in world.loading for world in ready)
 
     def check_grant(self, grant: Grant) -> None:
         assert self.state[grant.request] == "waiting", "answered twice"
@@ -125,7 +128,6 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert world.view.ready, "grant to a worker that is not ready"
         assert grant.variant == request.variant, "grant of another model"
         assert grant.variant in world.resident, "grant where the model is not resident"
-        assert (grant.instance, grant.variant) not in self.draining, "grant to a draining replica"
         world.running[grant.request] = grant.variant
         running = list(world.running.values()).count(grant.variant)
         assert running <= world.resident[grant.variant].slots, "more grants than slots"
@@ -166,10 +168,18 @@ class SchedulerMachine(RuleBasedStateMachine):
         loaded=st.integers(1, 3),
         keep_alive_s=st.sampled_from([None, None, 0.0, 6.0]),
         count=st.integers(1, 3),
+        bounds=st.dictionaries(st.sampled_from(MODELS[:3]), st.sampled_from(BOUNDS), max_size=2),
     )
     def fleet_appears(
-        self, servable: list[frozenset[Variant]], loaded: int, keep_alive_s: float | None, count: int
+        self,
+        *,
+        servable: list[frozenset[Variant]],
+        loaded: int,
+        keep_alive_s: float | None,
+        count: int,
+        bounds: dict[Variant, ReplicaBounds],
     ) -> None:
+        self.bounds = bounds
         for name, models in list(zip(NAMES, servable, strict=True))[:count]:
             view = WorkerView(
                 instance=Instance(name, 1),
@@ -202,7 +212,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def tell_fleet(self) -> None:
         self.upheavals += 1
-        self.feed(FleetChanged(tuple(world.view for world in self.worlds.values())))
+        self.feed(FleetChanged(tuple(world.view for world in self.worlds.values()), self.bounds))
 
     @rule(
         variant=st.sampled_from(POPULAR),
@@ -329,15 +339,16 @@ class SchedulerMachine(RuleBasedStateMachine):
     @invariant()
     def an_expired_idle_model_is_on_its_way_out(self) -> None:
         for worker in self.scheduler.workers:
-            for replica in worker.replicas.values():
+            for variant, replica in worker.replicas.items():
                 expired = replica.expires_at is not None and replica.expires_at <= self.now
-                assert not (expired and worker.view.ready), "an idle model outlived its keep-alive"
+                kept = (worker.view.instance, variant) in self.scheduler._protected()
+                assert kept or not (expired and worker.view.ready), "an idle model outlived its keep-alive"
 
     @invariant()
     def whatever_is_planned_is_waited_for_and_whatever_drains_makes_room(self) -> None:
         for worker in self.scheduler.workers:
             plans = {v: r for v, r in worker.replicas.items() if r.phase is Phase.PLANNED}
-            assert all(self.scheduler.queued(variant) for variant in plans)
+            assert all(self.scheduler.queued(v) or self.bounds[v].least for v in plans)
             wanted = {victim for plan in plans.values() for victim in plan.victims}
             draining = {v for v, r in worker.replicas.items() if r.phase is Phase.RESIDENT and r.draining}
             assert draining <= wanted

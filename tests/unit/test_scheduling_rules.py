@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.scheduling.placement import PlacementPolicy
 from gateway.scheduling.scheduler import Scheduler
@@ -20,6 +20,7 @@ from gateway.scheduling.types import (
     LoadFailed,
     Reject,
     RejectReason,
+    ReplicaBounds,
     RequestId,
     Resident,
     Unload,
@@ -52,6 +53,7 @@ class Stage:
     """A scheduler, a clock, and a world that loads and unloads at once unless told otherwise."""
 
     workers: Sequence[WorkerView]
+    bounds: Mapping[Variant, ReplicaBounds] = field(default_factory=dict)
     obeys: bool = True
     now: float = 0.0
     count: int = 0
@@ -59,7 +61,7 @@ class Stage:
     seen: list[Effect] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.feed(FleetChanged(tuple(self.workers)))
+        self.feed(FleetChanged(tuple(self.workers), self.bounds))
 
     def feed(self, event: Event) -> list[Effect]:
         effects = self.scheduler.handle(event, self.now)
@@ -227,3 +229,26 @@ def test_request_that_comes_back_stands_where_it_stood() -> None:
     stage.feed(Arrived(request=again, variant=A, arrived_at=0.5, deadline=600, avoid=frozenset({W0})))
     stage.feed(Finished(RequestId("r1")))
     assert (stage.where(again), stage.where(younger)) == ("w0", None)
+
+
+def test_pinned_model_is_loaded_unasked_and_never_unloaded() -> None:
+    """It is there before the first request, outlives its keep-alive, and makes room for nobody."""
+    stage = Stage([replace(view(W0), keep_alive_s=1.0)], bounds={A: ReplicaBounds(least=1)})
+    assert [effect.variant for effect in stage.seen if isinstance(effect, Load)] == [A]
+    waiting = stage.arrive(B)
+    stage.later(100)
+    assert "Unload" not in stage.kinds()
+    assert stage.where(waiting) is None
+
+
+def test_min_replicas_are_kept_on_so_many_workers() -> None:
+    """Two workers hold the model although nobody asks for it."""
+    stage = Stage([view(W0), view(W1)], bounds={A: ReplicaBounds(least=2)})
+    assert [effect.instance for effect in stage.seen if isinstance(effect, Load)] == [W0, W1]
+
+
+def test_max_replicas_bound_how_many_workers_hold_a_model() -> None:
+    """A third request waits for a slot of the one replica although another worker is empty."""
+    stage = Stage([view(W0), view(W1)], bounds={A: ReplicaBounds(most=1)})
+    requests = [stage.arrive(A) for _ in range(3)]
+    assert [stage.where(request) for request in requests] == ["w0", "w0", None]
