@@ -6,9 +6,8 @@ import asyncio
 import gc
 import os
 import random
-import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +16,22 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from gateway import host
+from gateway.external.health import USUAL, Timings
+from gateway.external.merging import NO_SUPERVISOR
+from gateway.external_link import ExternalLink, Surroundings, quiet
 from gateway.fleet import Fleet
 from gateway.fleet_link import follow
 from gateway.http.admin import AdminHandlers
 from gateway.http.app import admin_application, client_application
 from gateway.http.inference import InferenceHandlers
 from gateway.http.listing import ListingHandlers
+from gateway.relay.sockets import worker_socket
 from gateway.relay.upstream import Upstream
 from gateway.runtime import Runtime
 from gateway.scheduling.scheduler import Scheduler
-from supervisor.contract.config import GatewayConfig
+from gateway.scheduling.types import Instance
+from supervisor.contract.config import Config, GatewayConfig
 from supervisor.contract.runtime_dir import GATEWAY_SOCKET, SUPERVISOR_SOCKET
 
 _log = structlog.get_logger("gateway")
@@ -42,43 +47,79 @@ class Ports:
     listener: socket.socket
     """The clients' port, bound and listening."""
     runtime_dir: Path
+    supervised: bool = True
+    """A supervisor tells of its workers in the runtime directory; otherwise there are external ones only."""
+    timings: Timings = USUAL
+    """How often external workers are asked."""
 
 
-async def serve(config: GatewayConfig, ports: Ports) -> None:
-    """Serve until SIGTERM or SIGINT, then let answers under way finish for a moment."""
+async def serve(config: Config, ports: Ports, greet: Callable[[], None] = lambda: None) -> None:
+    """Serve until SIGTERM or SIGINT, then let answers under way finish for a moment.
+
+    `greet` is called once, when the first worker can take requests and no other is still coming up.
+    """
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with running(config, ports):
+    host.on_end_signals(stop.set)
+    async with running(config, ports) as fleet:
+        greeting = asyncio.create_task(_greet(fleet, greet))
         gc.freeze()
         _log.info("gateway serves", pid=os.getpid())
         await stop.wait()
         _log.info("gateway stops")
+        await _cancel(greeting)
+
+
+async def _greet(fleet: Fleet, greet: Callable[[], None]) -> None:
+    await fleet.wait_until_settled(None)
+    greet()
 
 
 @asynccontextmanager
-async def running(config: GatewayConfig, ports: Ports) -> AsyncIterator[None]:
+async def running(config: Config, ports: Ports) -> AsyncIterator[Fleet]:
     """Serve as long as the block lasts."""
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(_session())
-        fleet = Fleet(session, config.load_timeout)
+        fleet = Fleet(session, config.gateway.load_timeout)
         stack.push_async_callback(fleet.close)
         runtime = Runtime(Scheduler(), fleet, asyncio.get_running_loop().time)
         stack.push_async_callback(runtime.close)
         fleet.connect_to(runtime.feed)
-        link = asyncio.create_task(follow(str(ports.runtime_dir / SUPERVISOR_SOCKET), fleet.on_snapshot))
-        stack.push_async_callback(_cancel, link)
-        runners = _runners(config, fleet, runtime, session)
+        external = _external_link(config, ports, fleet, runtime, session)
+        await stack.enter_async_context(external.running())
+        if ports.supervised:
+            link = asyncio.create_task(follow(str(ports.runtime_dir / SUPERVISOR_SOCKET), fleet.on_snapshot))
+            stack.push_async_callback(_cancel, link)
+        else:
+            fleet.on_snapshot(NO_SUPERVISOR)
+        gate = config.gateway
+        upstream = Upstream(
+            session,
+            connect_timeout_s=gate.connect_timeout,
+            idle_timeout_s=gate.idle_timeout,
+            on_failure=external.request_failed,
+        )
+        runners = _runners(gate, fleet, runtime, upstream, session)
         for runner in runners:
             stack.push_async_callback(runner.cleanup)
         await _listen(runners, ports)
-        yield
+        yield fleet
+
+
+def _external_link(
+    config: Config, ports: Ports, fleet: Fleet, runtime: Runtime, session: aiohttp.ClientSession
+) -> ExternalLink:
+    async def look(instance: Instance) -> bool:
+        return quiet(runtime.scheduler.workers, instance) and await fleet.look(instance)
+
+    surroundings = Surroundings(
+        session=session, on_statuses=fleet.on_external, look=look, timings=ports.timings
+    )
+    return ExternalLink(config.external, surroundings)
 
 
 def _session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0),
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0, socket_factory=worker_socket),
         auto_decompress=False,
         trust_env=False,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -92,9 +133,8 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 
 def _runners(
-    config: GatewayConfig, fleet: Fleet, runtime: Runtime, session: aiohttp.ClientSession
+    config: GatewayConfig, fleet: Fleet, runtime: Runtime, upstream: Upstream, session: aiohttp.ClientSession
 ) -> tuple[web.AppRunner, web.AppRunner]:
-    upstream = Upstream(session, connect_timeout_s=config.connect_timeout, idle_timeout_s=config.idle_timeout)
     inference = InferenceHandlers(
         fleet,
         runtime,
@@ -124,8 +164,11 @@ async def _listen(runners: tuple[web.AppRunner, web.AppRunner], ports: Ports) ->
     clients, operator = runners
     for runner in runners:
         await runner.setup()
+    await web.SockSite(clients, ports.listener).start()
+    if not host.has_unix_sockets():
+        _log.warning("no administration: this system has no unix sockets")
+        return
     socket_path = ports.runtime_dir / GATEWAY_SOCKET
     socket_path.unlink(missing_ok=True)
-    await web.SockSite(clients, ports.listener).start()
     await web.UnixSite(operator, str(socket_path)).start()
     socket_path.chmod(0o600)

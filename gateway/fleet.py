@@ -1,28 +1,34 @@
 """Keeps roster and scheduler true to the fleet: reads what workers have and hold, loads and unloads.
 
 Decides when a worker is asked and nothing about who runs where. The only writer of the roster. Workers
-are asked seldom: when they come up, when a client names a model nobody knows, and for fresh tags.
+are asked seldom: when they come up, when a client names a model nobody knows, and for fresh tags; those
+that somebody else runs also now and then for what they hold.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 import aiohttp
 import structlog
 
+from gateway.external.merging import merged
 from gateway.roster import ModelDetails, ModelRow, Roster, instance_of, rows_of
 from gateway.scheduling.types import Event, FleetChanged, Instance, Observed, Resident, Variant
 from gateway.workers.client import WorkerClient, WorkerRefusedError, WorkerUnreachableError
-from supervisor.contract.fleet import FleetSnapshot, WorkerStatus
+from supervisor.contract.fleet import FleetSnapshot, WorkerState, WorkerStatus
 
 _log = structlog.get_logger("fleet")
 
 _AGAIN_S: Final = 0.5
-"""Before a worker that gave no sensible answer is asked again."""
+"""Before a worker that gave no sensible answer is asked again; doubles while it keeps giving none."""
+_MOST_AGAIN_S: Final = 10.0
+_LIST_S: Final = 4.0
+"""For a worker's model list, or a model's header, that a client waits for: clients give up after 10 s."""
 
 
 class Fleet:
@@ -37,7 +43,12 @@ class Fleet:
         self._clients: dict[Instance, WorkerClient] = {}
         self._introductions: dict[Instance, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self._changed = asyncio.Condition()
+        self._own: FleetSnapshot | None = None
+        self._external: tuple[WorkerStatus, ...] = ()
+        self._left_out: tuple[str, ...] = ()
+        self._moves: Counter[Instance] = Counter()
+        """Loads and unloads that were begun."""
+        self._changed = asyncio.Event()
         self._refreshed_at = float("-inf")
         self._refresh: asyncio.Task[None] | None = None
 
@@ -48,17 +59,40 @@ class Fleet:
     # Snapshots ------------------------------------------------------------------------
 
     def on_snapshot(self, snapshot: FleetSnapshot) -> None:
+        """Take what the supervisor tells of its workers."""
+        self._own = snapshot
+        self._merge()
+
+    def on_external(self, statuses: Sequence[WorkerStatus]) -> None:
+        """Take what is known of the workers that somebody else runs, whole."""
+        self._external = tuple(statuses)
+        self._merge()
+
+    def _merge(self) -> None:
+        fleet = merged(self._own, self._external)
+        if fleet is None:
+            return
+        if fleet.left_out != self._left_out:
+            self._left_out = fleet.left_out
+            _log.error("external workers left out: workers here have their names", workers=fleet.left_out)
+        self._take(fleet.snapshot)
+
+    def _take(self, snapshot: FleetSnapshot) -> None:
         """Take a new fleet; workers that came up are introduced in the background."""
         self.roster.snapshot = snapshot
         living = {instance_of(status) for status in snapshot.workers}
         self.roster.introduced &= living
-        for instance in [i for i in self._introductions if i not in living]:
-            self._introductions.pop(instance).cancel()
         for instance in [i for i in self._clients if i not in living]:
             self._forget(instance)
-        self._feed(FleetChanged(self.roster.views()))
-        for status in self.roster.awaiting_introduction():
-            instance = instance_of(status)
+        self._tell_scheduler()
+        self._introduce_those_that_came()
+        self._tell_waiters()
+
+    def _introduce_those_that_came(self) -> None:
+        came = {instance_of(status): status for status in self.roster.awaiting_introduction()}
+        for instance in [i for i in self._introductions if i not in came]:
+            self._introductions.pop(instance).cancel()
+        for instance, status in came.items():
             if instance not in self._introductions:
                 task = asyncio.get_running_loop().create_task(self._introduce(status))
                 self._introductions[instance] = task
@@ -75,6 +109,7 @@ class Fleet:
     async def _introduce(self, status: WorkerStatus) -> None:
         """Read what a new process has and holds, however long it takes, then let it serve."""
         instance, client = instance_of(status), self._client(status)
+        again_s = _AGAIN_S
         while True:
             try:
                 tags = await client.tags()
@@ -82,46 +117,77 @@ class Fleet:
                 break
             except WorkerUnreachableError as error:
                 _log.warning("worker does not answer yet", worker=str(instance), error=str(error))
-                await asyncio.sleep(_AGAIN_S)
+                await asyncio.sleep(again_s)
+                again_s = min(_MOST_AGAIN_S, 2 * again_s)
         self.roster.catalogues[status.worker] = rows_of(tags)
         self.roster.introduced.add(instance)
-        self._feed(FleetChanged(self.roster.views()))
+        self._tell_scheduler()
         self._feed(Observed(instance, residents))
-        await self._tell_waiters()
+        self._tell_waiters()
 
     def _introduced(self, instance: Instance, task: asyncio.Task[None]) -> None:
         if self._introductions.get(instance) is task:
             del self._introductions[instance]
 
-    async def _tell_waiters(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
+    def _tell_scheduler(self) -> None:
+        self._feed(FleetChanged(self.roster.views()))
+
+    def _tell_waiters(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    # What somebody else's workers hold ------------------------------------------------
+
+    async def look(self, instance: Instance) -> bool:
+        """Read what a worker holds; whether that was possible and nothing of ours came in between.
+
+        To be called only while nothing is loaded, unloaded or answered there.
+        """
+        status, moves = self.roster.status(instance), self._moves[instance]
+        if status is None or instance not in self.roster.introduced:
+            return False
+        try:
+            residents = await self._client(status).residents(status.num_parallel)
+            if any(self.roster.model_on(status.worker, variant) is None for variant in residents):
+                self.roster.catalogues[status.worker] = rows_of(await self._client(status).tags())
+        except WorkerUnreachableError as error:
+            _log.warning("worker does not tell what it holds", worker=str(instance), error=str(error))
+            return False
+        if moves != self._moves[instance]:
+            return False
+        self._tell_scheduler()
+        self._feed(Observed(instance, residents))
+        return True
 
     # Models ---------------------------------------------------------------------------
 
     async def resolve(self, name: str, within_s: float) -> Variant | None:
         """Return what a model's name stands for; None when no worker has it.
 
-        While no worker is up yet, waits for the first; a name that nobody knows is looked for afresh.
+        While workers are still coming up, waits for a name that nobody knows; then looks for it afresh.
         """
         variant = self.roster.resolve(name)
         if variant is None:
-            await self.wait_for_a_worker(within_s)
+            await self.wait_until_settled(within_s)
             await self.refresh(max_age_s=1.0)
             variant = self.roster.resolve(name)
         if variant is not None and variant not in self.roster.details:
             await self._learn(variant)
         return variant
 
-    async def wait_for_a_worker(self, within_s: float) -> None:
-        """Return when some worker's models are known, or the time is over."""
-        if self.roster.catalogues:
-            return
+    async def wait_until_settled(self, within_s: float | None) -> None:
+        """Return when the models of a worker, and of all that are coming up, are known, or time is over."""
         try:
-            async with asyncio.timeout(within_s), self._changed:
-                await self._changed.wait_for(lambda: bool(self.roster.catalogues))
+            async with asyncio.timeout(within_s):
+                while not self._settled():
+                    await self._changed.wait()
         except TimeoutError:
             _log.warning("no worker came up in time", seconds=within_s)
+
+    def _settled(self) -> bool:
+        """Workers may have different stores, so a model that one lacks may be on the next one to come."""
+        known, coming = self.roster.catalogues, (WorkerState.STARTING, WorkerState.READY)
+        return bool(known) and all(s.worker in known for s in self.roster.statuses if s.state in coming)
 
     async def refresh(self, max_age_s: float) -> None:
         """Read the model lists of all workers unless that was done so recently; calls join."""
@@ -138,12 +204,13 @@ class Fleet:
             if rows is not None:
                 self.roster.catalogues[status.worker] = dict(rows)
         self._refreshed_at = asyncio.get_running_loop().time()
-        self._feed(FleetChanged(self.roster.views()))
+        self._tell_scheduler()
 
     async def _tags(self, status: WorkerStatus) -> Mapping[str, ModelRow] | None:
         try:
-            return rows_of(await self._client(status).tags())
-        except WorkerUnreachableError as error:
+            async with asyncio.timeout(_LIST_S):
+                return rows_of(await self._client(status).tags())
+        except (WorkerUnreachableError, TimeoutError) as error:
             _log.warning(
                 "model list not readable; the last one stays", worker=status.worker, error=str(error)
             )
@@ -156,13 +223,14 @@ class Fleet:
             return
         status, row = holder
         try:
-            self.roster.details[variant] = await self._client(status).details(row)
-        except WorkerUnreachableError:
+            async with asyncio.timeout(_LIST_S):
+                self.roster.details[variant] = await self._client(status).details(row)
+        except (WorkerUnreachableError, TimeoutError):
             return
         except WorkerRefusedError as error:
             _log.warning("model cannot be shown; estimated by its file", model=row.name, error=str(error))
             self.roster.details[variant] = ModelDetails({}, embedding=False)
-        self._feed(FleetChanged(self.roster.views()))
+        self._tell_scheduler()
 
     def name(self, variant: Variant) -> str:
         """Return what people call the model; its digest when no store has it any more."""
@@ -178,6 +246,7 @@ class Fleet:
             WorkerRefusedError: the engine says no, or needs longer than `load_timeout`.
             WorkerUnreachableError: the worker went away.
         """
+        self._moves[instance] += 1
         status, row = self._target(instance, variant)
         try:
             async with asyncio.timeout(self._load_timeout_s):
@@ -190,6 +259,7 @@ class Fleet:
 
     async def unload(self, instance: Instance, variant: Variant) -> None:
         """Unload a model; returns when it, or the worker, is gone."""
+        self._moves[instance] += 1
         while True:
             try:
                 status, row = self._target(instance, variant)

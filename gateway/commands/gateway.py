@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import structlog
 
+from gateway import host
 from gateway.app import Ports, serve
 from gateway.commands.settings import SettingsError, directory_of, read_config
 from supervisor.contract.command import EXIT_OK, EXIT_USAGE
 from supervisor.contract.config import Config, LogConfig
 from supervisor.contract.logs import settings
 
-HELP = "run the gateway alone (`corral up` starts it for you)"
+HELP: Final = "serve external workers alone, without a supervisor"
+_BACKLOG: Final = 2048
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,32 +37,60 @@ def run(args: argparse.Namespace) -> int:
     try:
         config = read_config(args.config)
         directory = Path(args.runtime_dir) if args.runtime_dir else directory_of(config, args.config)
-        listener = _listener(config, args.fd)
-    except (SettingsError, OSError) as error:
+        if args.fd is not None:
+            return _serve(config, Ports(socket.socket(fileno=args.fd), directory), _say_nothing)
+        return _serve_alone(config, directory, args.config)
+    except (SettingsError, host.DirectoryError) as error:
         print(f"corral gateway: {error}", file=sys.stderr)
         return EXIT_USAGE
+
+
+def _serve_alone(config: Config, directory: Path, file: str | None) -> int:
+    """Front the external workers of the file; whoever gives no socket is no supervisor."""
+    if not config.external:
+        where = file or "the defaults"
+        raise SettingsError(f"{where}: nothing to serve: write external workers, or run corral up")
+    with host.claimed(directory), _open_listener(config.listen) as listener:
+        url = _url_of(listener)
+        return _serve(config, Ports(listener, directory, supervised=False), lambda: _greet(url))
+
+
+def _serve(config: Config, ports: Ports, greet: Callable[[], None]) -> int:
     _configure_log(config.log)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve(config.gateway, Ports(listener, directory)))
+    with asyncio.Runner(loop_factory=host.loop_factory()) as runner:
+        runner.run(serve(config, ports, greet))
     return EXIT_OK
 
 
-def _listener(config: Config, fd: int | None) -> socket.socket:
-    if fd is not None:
-        return socket.socket(fileno=fd)
-    host, _, port = config.listen.rpartition(":")
-    return socket.create_server((host.strip("[]"), int(port)), backlog=2048)
+def _open_listener(listen: str) -> socket.socket:
+    name, _, port = listen.rpartition(":")
+    family = socket.AF_INET6 if name.startswith("[") else socket.AF_INET
+    try:
+        return socket.create_server((name.strip("[]"), int(port)), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise SettingsError(f"{listen} is taken: stop whoever has it, or set another `listen`") from error
+        raise SettingsError(f"listen: {listen}: {error.strerror}") from error
+
+
+def _url_of(listener: socket.socket) -> str:
+    """Return the address for clients on this machine; where we listen everywhere, loopback."""
+    name, port = listener.getsockname()[:2]
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)  # noqa: S104 -- read, not bound
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+
+
+def _greet(url: str) -> None:
+    with suppress(BrokenPipeError):  # nobody reads it: the work goes on
+        print(
+            f"Corral is ready: {url}  (try: OLLAMA_HOST={url.removeprefix('http://')} ollama ls)", flush=True
+        )
+
+
+def _say_nothing() -> None:
+    """The supervisor greets."""
 
 
 def _configure_log(log: LogConfig) -> None:
     factory = structlog.PrintLoggerFactory(sys.stderr)
     structlog.configure(logger_factory=factory, **settings(log, terminal=sys.stderr.isatty()))
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """Take uvloop where it exists: it saves a tenth of the time of a small request."""
-    if sys.platform == "win32":
-        return asyncio.new_event_loop
-    import uvloop  # noqa: PLC0415 -- does not exist on Windows
-
-    return uvloop.new_event_loop

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from gateway.host import user_id
 from supervisor.contract.config import Config
 from supervisor.contract.runtime_dir import PathError, runtime_dir
 from supervisor.contract.yaml_config import ConfigError, parse_config
@@ -37,7 +38,7 @@ def directory_of(config: Config, file: str | None) -> Path:
         SettingsError: the path names a variable that is not set.
     """
     try:
-        path = runtime_dir(config.runtime_dir, os.environ, os.getuid())
+        path = runtime_dir(config.runtime_dir, os.environ, user_id())
     except PathError as error:
         raise SettingsError(f"{file or 'the defaults'}: runtime_dir: {error}") from error
     return Path(file).absolute().parent / path if file is not None else Path(path)

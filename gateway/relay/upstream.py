@@ -1,15 +1,17 @@
 """Sends a request to a worker and reads the answer: the only file that sees aiohttp's client exceptions.
 
-Translates them into the closed set of `Outcome`s. Decides nothing about retries or status codes.
+Translates them into the closed set of `Outcome`s, and tells whoever watches the workers of each attempt
+that broke off. Decides nothing about retries or status codes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 
 import aiohttp
@@ -33,6 +35,7 @@ class Reply:
     response: aiohttp.ClientResponse
     first: bytes
     idle_timeout_s: float
+    on_failure: Callable[[], None]
     bytes_read: int = 0
 
     @property
@@ -62,25 +65,35 @@ class Reply:
             yield chunk
             try:
                 chunk = await self.response.content.readany()
-            except TimeoutError as error:
-                raise StreamFailedError(TimedOut("next chunk", self.idle_timeout_s)) from error
-            except (aiohttp.ClientError, OSError) as error:
-                raise StreamFailedError(Broken(self.bytes_read, _text(error))) from error
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                self.on_failure()
+                raise StreamFailedError(self._outcome(error)) from error
+
+    def _outcome(self, error: Exception) -> Broken | TimedOut:
+        if isinstance(error, TimeoutError):
+            return TimedOut("next chunk", self.idle_timeout_s)
+        return Broken(self.bytes_read, _text(error))
 
 
 class Upstream:
     """Requests to workers over one connection pool."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, *, connect_timeout_s: float, idle_timeout_s: float
+        self,
+        session: aiohttp.ClientSession,
+        *,
+        connect_timeout_s: float,
+        idle_timeout_s: float,
+        on_failure: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """The session's owner closes it."""
+        """The session's owner closes it; `on_failure` hears the URL of each request that broke off."""
         self._session = session
         self._timeouts = aiohttp.ClientTimeout(
-            total=None, sock_connect=connect_timeout_s, sock_read=idle_timeout_s
+            total=None, connect=connect_timeout_s, sock_connect=connect_timeout_s, sock_read=idle_timeout_s
         )
         self._connect_timeout_s = connect_timeout_s
         self._idle_timeout_s = idle_timeout_s
+        self._on_failure = on_failure
 
     @asynccontextmanager
     async def open(self, url: str, body: bytes, *, request_id: str, deadline: float) -> AsyncIterator[Reply]:
@@ -99,16 +112,10 @@ class Upstream:
                 response = await self._session.post(
                     url, data=body, headers=headers, timeout=self._timeouts, allow_redirects=False
                 )
-                reply = await self._begin(response)
-        except aiohttp.ConnectionTimeoutError as error:
-            raise AttemptFailedError(TimedOut("connect", self._connect_timeout_s)) from error
-        except TimeoutError as error:
-            waited_s = asyncio.get_running_loop().time() - started
-            raise AttemptFailedError(TimedOut("first byte", round(waited_s, 1))) from error
-        except aiohttp.ClientConnectorError as error:
-            raise AttemptFailedError(NotSent(_text(error))) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise AttemptFailedError(Broken(0, _text(error))) from error
+                reply = await self._begin(response, url)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._on_failure(url)
+            raise AttemptFailedError(self._outcome(error, started)) from error
         try:
             yield reply
         finally:
@@ -117,7 +124,19 @@ class Upstream:
             else:
                 response.close()
 
-    async def _begin(self, response: aiohttp.ClientResponse) -> Reply:
+    def _outcome(self, error: Exception, started: float) -> Outcome:
+        match error:
+            case aiohttp.ConnectionTimeoutError():
+                return TimedOut("connect", self._connect_timeout_s)
+            case TimeoutError():
+                waited_s = asyncio.get_running_loop().time() - started
+                return TimedOut("first byte", round(waited_s, 1))
+            case aiohttp.ClientConnectorError():
+                return NotSent(_text(error))
+            case _:
+                return Broken(0, _text(error))
+
+    async def _begin(self, response: aiohttp.ClientResponse, url: str) -> Reply:
         """Wait for the first bytes: until they are there the request may still be given to another."""
         try:
             first = await response.content.readany()
@@ -126,8 +145,10 @@ class Upstream:
             raise
         failure = failure_of(response.status, first)
         if failure is None:
-            return Reply(response, first, self._idle_timeout_s)
+            return Reply(response, first, self._idle_timeout_s, partial(self._on_failure, url))
         response.close()
+        if isinstance(failure, Broken):
+            self._on_failure(url)
         raise AttemptFailedError(failure)
 
 

@@ -31,18 +31,20 @@ class DeviceKind(StrEnum):
 
     GPU = "gpu"
     CPU = "cpu"
+    REMOTE = "remote"
+    """Whatever an external worker computes on."""
 
 
 class Device(BaseModel):
-    """One GPU, or the set of CPU cores, that a worker is pinned to."""
+    """One GPU, or the set of CPU cores, that a worker is pinned to; or where an external worker answers."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     kind: DeviceKind
     id: str
-    """The GPU's UUID, or the core list in the kernel's notation (`0-3,8`)."""
+    """The GPU's UUID, the core list in the kernel's notation (`0-3,8`), or an external worker's URL."""
     label: str
-    """For people: `GPU 0 NVIDIA L4` or `CPU 0-3`."""
+    """For people: `GPU 0 NVIDIA L4`, `CPU 0-3` or `http://10.0.0.7:11434`."""
 
 
 class WorkerStatus(BaseModel):

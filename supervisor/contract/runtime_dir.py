@@ -15,6 +15,8 @@ SUPERVISOR_SOCKET: Final = "supervisor.sock"
 """Unix socket in the runtime directory on which the supervisor sends fleet snapshots."""
 GATEWAY_SOCKET: Final = "gateway.sock"
 """Unix socket in the runtime directory on which the gateway answers administration."""
+LOCK: Final = "supervisor.lock"
+"""File in the runtime directory that whoever uses it holds locked: a supervisor, or a gateway alone."""
 
 
 class PathError(ValueError):

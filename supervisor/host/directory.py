@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-LOCK: Final = "supervisor.lock"
+from supervisor.contract.runtime_dir import LOCK
+
 ENDPOINT: Final = "endpoint"
 """A file that holds the URL for clients as long as Corral runs."""
 _LONGEST_NAME: Final = ".supervisor.sock"

@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 
 from gateway.app import Ports, running
-from supervisor.contract.config import GatewayConfig
+from supervisor.contract.config import Config, GatewayConfig
 from supervisor.contract.fleet import FleetSnapshot, WorkerStatus, encode
 from supervisor.contract.runtime_dir import SUPERVISOR_SOCKET
 from tests.support.fake_ollama import FakeOllama
@@ -94,7 +94,9 @@ async def gateway(
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
-        await stack.enter_async_context(running(config or GatewayConfig(), Ports(listener, directory)))
+        await stack.enter_async_context(
+            running(Config(gateway=config or GatewayConfig()), Ports(listener, directory))
+        )
         bench = Bench(url, str(directory / "gateway.sock"), snapshots, workers, http)
         bench.publish(**changes)
         yield bench

@@ -11,7 +11,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("supervisor", "gateway")
-PURE = ("supervisor/core", "supervisor/contract", "gateway/scheduling", "gateway/surfaces")
+PURE = (
+    "supervisor/core",
+    "supervisor/contract",
+    "gateway/scheduling",
+    "gateway/surfaces",
+    "gateway/external",
+)
 SHELL_MODULES = frozenset(
     [
         "aiohttp",
@@ -44,6 +50,7 @@ PROJECT_IMPORTS_OF = {
     "supervisor/contract": ("supervisor.contract",),
     "supervisor/core": ("supervisor.contract", "supervisor.core"),
     "gateway/scheduling": ("supervisor.contract", "gateway.scheduling"),
+    "gateway/external": ("supervisor.contract", "gateway.external"),
     "gateway/surfaces": ("supervisor.contract", "gateway.scheduling", "gateway.surfaces"),
 }
 ONE_FILE_EACH = {"pynvml": "supervisor/host/gpus.py", "yaml": "supervisor/contract/yaml_tree.py"}

@@ -1,0 +1,183 @@
+"""Follows the workers that somebody else runs: asks whether they are there, and tells the fleet.
+
+The shell of `external/health.py`, which decides when. One `Watch` per worker; the first question goes out
+at once, so that a worker that is there serves after one round trip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import assert_never
+
+import aiohttp
+import structlog
+
+from gateway.external.health import (
+    USUAL,
+    Announce,
+    Answered,
+    DeadlinePassed,
+    Effect,
+    Event,
+    Failed,
+    Health,
+    Look,
+    Looked,
+    Probe,
+    RequestFailed,
+    Timings,
+    step,
+)
+from gateway.external.merging import status_of
+from gateway.scheduling.residency import WorkerResidency
+from gateway.scheduling.types import Instance
+from supervisor.contract.config import ExternalWorker
+from supervisor.contract.fleet import WorkerState, WorkerStatus
+
+_log = structlog.get_logger("external")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What watching needs of the rest of the gateway."""
+
+    session: aiohttp.ClientSession
+    on_statuses: Callable[[Sequence[WorkerStatus]], None]
+    """Gets all external workers, whole, whenever one changed."""
+    look: Callable[[Instance], Awaitable[bool]]
+    """Reads what a worker holds; False when this was not the moment."""
+    timings: Timings = USUAL
+
+
+@dataclass(slots=True)
+class Watch:
+    """One worker: what is believed of it, the next deadline, and what is under way."""
+
+    worker: ExternalWorker
+    surroundings: Surroundings
+    announce: Callable[[], None]
+    health: Health = field(default_factory=Health)
+    since_unix: float = field(default_factory=time.time)
+    _timer: asyncio.TimerHandle | None = None
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def status(self) -> WorkerStatus:
+        """How it stands in the fleet."""
+        return status_of(self.worker, self.health, since_unix=self.since_unix)
+
+    def feed(self, event: Event) -> None:
+        """Take an event and start what follows from it."""
+        loop = asyncio.get_running_loop()
+        before = self.health
+        self.health, effects = step(before, event, loop.time(), self.surroundings.timings)
+        if (self.health.state, self.health.incarnation) != (before.state, before.incarnation):
+            self.since_unix = time.time()
+        for effect in effects:
+            self._carry_out(effect)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.health.due is not None:
+            self._timer = loop.call_at(self.health.due, self.feed, DeadlinePassed())
+
+    async def close(self) -> None:
+        """Stop asking."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Probe():
+                self._start(self._probe())
+            case Look():
+                self._start(self._look())
+            case Announce():
+                self._tell()
+            case _:
+                assert_never(effect)
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _tell(self) -> None:
+        log = _log.info if self.health.state is WorkerState.READY else _log.warning
+        log("external worker", worker=self.worker.name, state=self.health.state, why=self.health.reason)
+        self.announce()
+
+    async def _probe(self) -> None:
+        self.feed(await probe(self.surroundings, self.worker.url))
+
+    async def _look(self) -> None:
+        if await self.surroundings.look(Instance(self.worker.name, self.health.incarnation)):
+            self.feed(Looked())
+
+
+class ExternalLink:
+    """All external workers."""
+
+    def __init__(self, workers: Sequence[ExternalWorker], surroundings: Surroundings) -> None:
+        """Nothing is asked before `running` is entered."""
+        self._surroundings = surroundings
+        self._watches = [Watch(worker, surroundings, self._announce) for worker in workers]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Watch as long as the block lasts."""
+        self._announce()
+        for watch in self._watches:
+            watch.feed(DeadlinePassed())
+        try:
+            yield
+        finally:
+            await asyncio.gather(*(watch.close() for watch in self._watches))
+
+    def request_failed(self, url: str) -> None:
+        """Take note that a request to this URL broke off; nothing happens when it is no external worker's."""
+        for watch in self._watches:
+            if url.startswith(f"{watch.worker.url}/"):
+                watch.feed(RequestFailed())
+
+    def _announce(self) -> None:
+        self._surroundings.on_statuses([watch.status for watch in self._watches])
+
+
+async def probe(surroundings: Surroundings, url: str) -> Answered | Failed:
+    """Ask for the version and return what that tells of the worker."""
+    timeout = aiohttp.ClientTimeout(total=surroundings.timings.probe_timeout_s)
+    try:
+        async with surroundings.session.get(
+            f"{url}/api/version", timeout=timeout, allow_redirects=False
+        ) as response:
+            return _judge(response.status, await response.json(content_type=None))
+    except TimeoutError:
+        return Failed(f"gave no answer within {timeout.total:g} s", silent=True)
+    except ValueError:
+        return Failed("answers, but not as an Ollama does: no JSON on GET /api/version", silent=False)
+    except (aiohttp.ClientError, OSError) as error:
+        return Failed(str(error) or type(error).__name__, silent=False)
+
+
+def _judge(status: int, answer: object) -> Answered | Failed:
+    version = answer.get("version") if isinstance(answer, dict) else None
+    if status == HTTPStatus.OK and isinstance(version, str):
+        return Answered(version)
+    return Failed(
+        f"answers, but not as an Ollama does: {status} without a version on GET /api/version", silent=False
+    )
+
+
+def quiet(workers: Iterable[WorkerResidency], instance: Instance) -> bool:
+    """Whether nothing is loaded, unloaded or answered on that worker now, nor about to be."""
+    worker = next((worker for worker in workers if worker.view.instance == instance), None)
+    return worker is not None and all(replica.idle for replica in worker.replicas.values())
