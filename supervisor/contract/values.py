@@ -202,9 +202,26 @@ def _check_slots(value: object) -> object:
     return value
 
 
+def parse_cores(text: str) -> tuple[int, ...]:
+    """Return the cores of `0-3,8`, ascending and each once.
+
+    Raises:
+        ValueError: no list of cores.
+    """
+    if not _CORES.match(text):
+        raise ValueError(f"{shown(text)} is no list of cores: write it as 0-3 or 0,2,4-7")
+    cores: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        run = range(int(first), int(last or first) + 1)
+        if not run:
+            raise ValueError(f"{shown(text)} is no list of cores: {part} ends before it begins")
+        cores.update(run)
+    return tuple(sorted(cores))
+
+
 def _check_cores(value: str) -> str:
-    if not _CORES.match(value):
-        raise ValueError(f"{shown(value)} is no list of cores: write it as 0-3 or 0,2,4-7")
+    parse_cores(value)
     return value
 
 

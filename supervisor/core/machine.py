@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+GpuVendor = Literal["nvidia", "amd"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """One GPU as its driver describes it."""
+    """One GPU, or one MIG instance of a GPU, as its driver describes it."""
 
     index: int
-    """In PCI order, as nvidia-smi counts."""
+    """In PCI order, as nvidia-smi counts; AMD's follow NVIDIA's. A MIG instance has its GPU's."""
     uuid: str
+    """What pins a process to it: its UUID, or for an AMD GPU without one the position among them."""
     name: str
     memory_total_bytes: int
     pci_bus_id: str
+    vendor: GpuVendor = "nvidia"
+    mig: int | None = None
+    """Which MIG instance of its GPU this is, or None for a whole GPU."""
+
+    @property
+    def number(self) -> str:
+        """For people: `0`, or `0 MIG 1`."""
+        return str(self.index) if self.mig is None else f"{self.index} MIG {self.mig}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,17 +57,20 @@ def worker_environment(
     """
     kept = {key: value for key, value in base.items() if not _is_foreign(key)}
     marker = {MARKER: f"{boot_id}/{spec.name}"}
-    return kept | dict(engine_env) | _pinning(spec.gpu_uuids) | dict(spec.env) | marker
+    return kept | dict(engine_env) | _pinning(spec) | dict(spec.env) | marker
 
 
-def _pinning(gpu_uuids: tuple[str, ...]) -> dict[str, str]:
-    """Show these NVIDIA GPUs and none of another maker; indices in the order of nvidia-smi."""
-    return {
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "CUDA_VISIBLE_DEVICES": ",".join(gpu_uuids) or NO_DEVICE,
-        "HIP_VISIBLE_DEVICES": NO_DEVICE,
-        "ROCR_VISIBLE_DEVICES": NO_DEVICE,
-    }
+def _pinning(spec: WorkerSpec) -> dict[str, str]:
+    """Show the GPUs of the worker and none of another maker; indices in the order of nvidia-smi.
+
+    HIP_VISIBLE_DEVICES counts among those that ROCR_VISIBLE_DEVICES shows, so it must not stand beside it.
+    """
+    shown = ",".join(spec.gpu_uuids) or NO_DEVICE
+    cuda = shown if spec.gpu_vendor == "nvidia" else NO_DEVICE
+    pinning = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": cuda}
+    if spec.gpu_vendor == "amd":
+        return pinning | {"ROCR_VISIBLE_DEVICES": shown}
+    return pinning | {"HIP_VISIBLE_DEVICES": NO_DEVICE, "ROCR_VISIBLE_DEVICES": NO_DEVICE}
 
 
 def _is_foreign(key: str) -> bool:

@@ -7,13 +7,13 @@ gives the same workers. Must not know how a worker is started or what it will se
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from supervisor.contract.config import Config, WorkerConfig, WorkerDefaults
 from supervisor.contract.fleet import Device, DeviceKind
 from supervisor.contract.mistakes import Key, Mistake, MistakesError
+from supervisor.core.devices import auto_gpus, auto_name, find_gpus, own_cores, share_cores
 from supervisor.core.engine_choice import NoEngineError, choose_engine
 from supervisor.core.machine import Gpu, Machine, core_list
 from supervisor.core.memory import (
@@ -77,8 +77,10 @@ def place(
     """
     draft = _Draft(config, machine, engines)
     wishes = _bind_cores(draft, _wishes(draft))
+    _clashes_with_external(draft, wishes)
     memory = _divide_memory(draft, wishes)
     chosen = {wish.config.name: _choose_engine(draft, wish) for wish in wishes}
+    _blame_ignored(draft, wishes, chosen)
     if draft.mistakes:
         raise PlacementError(draft.mistakes)
     pruner = next((name for name, engine in chosen.items() if engine == "ollama"), None)
@@ -95,73 +97,49 @@ def place(
     )
 
 
-def share_cores(cores: tuple[int, ...], parts: int) -> tuple[tuple[int, ...], ...]:
-    """Return disjoint runs of cores that are all of them together, as even as they can be.
-
-    Raises:
-        ValueError: more parts than cores.
-    """
-    if parts > len(cores):
-        raise ValueError(f"{parts} CPU workers need a core each, but this process may use {len(cores)}")
-    ordered = sorted(cores)
-    bounds = [len(ordered) * part // parts for part in range(parts + 1)] if parts else []
-    return tuple(tuple(ordered[start:end]) for start, end in pairwise(bounds))
-
-
 def _wishes(draft: _Draft) -> list[_Wish]:
     config, machine = draft.config, draft.machine
     if config.workers != "auto":
-        listed = enumerate(config.workers)
+        listed: dict[Key, WorkerConfig] = {("workers", at): own for at, own in enumerate(config.workers)}
         return [
-            _Wish(key=("workers", at), config=worker, gpus=_find_gpus(draft, ("workers", at), worker))
-            for at, worker in listed
+            _Wish(key=key, config=worker, gpus=find_gpus(key, worker, machine, draft.mistakes))
+            for key, worker in listed.items()
         ]
-    if machine.gpus:
+    if gpus := auto_gpus(machine):
         return [
-            _Wish(
-                key=("workers",), config=WorkerConfig(name=f"gpu{gpu.index}", gpus=(gpu.uuid,)), gpus=(gpu,)
-            )
-            for gpu in machine.gpus
+            _Wish(key=("workers",), config=WorkerConfig(name=auto_name(gpu), gpus=(gpu.uuid,)), gpus=(gpu,))
+            for gpu in gpus
         ]
     names = (f"cpu{number}" for number in range(config.cpu_workers))
     return [_Wish(key=("workers",), config=WorkerConfig(name=name), gpus=()) for name in names]
 
 
-def _find_gpus(draft: _Draft, key: Key, worker: WorkerConfig) -> tuple[Gpu, ...]:
-    by_id: dict[int | str, Gpu] = {gpu.index: gpu for gpu in draft.machine.gpus}
-    by_id |= {gpu.uuid: gpu for gpu in draft.machine.gpus}
-    found: list[Gpu] = []
-    for at, wanted in enumerate(worker.gpus):
-        gpu = by_id.get(wanted)
-        if gpu is None:
-            message = f"there is no GPU {wanted}: {_known_gpus(draft.machine)}"
-            draft.mistakes.append(Mistake((*key, "gpus", at), message))
-        elif gpu in found:
-            message = f"GPU {gpu.index} ({gpu.uuid}) is listed twice: name it once"
-            draft.mistakes.append(Mistake((*key, "gpus", at), message))
-        else:
-            found.append(gpu)
-    return tuple(found)
-
-
-def _known_gpus(machine: Machine) -> str:
-    if not machine.gpus:
-        return "this machine has none that the NVIDIA driver shows; leave gpus out to compute on the CPU"
-    known = ", ".join(f"{gpu.index} ({gpu.uuid}, {gpu.name})" for gpu in machine.gpus)
-    return f"this machine has {known}"
+def _clashes_with_external(draft: _Draft, wishes: list[_Wish]) -> None:
+    """Blame external workers that are called as `workers: auto` calls one; lists are compared by the file."""
+    automatic = {wish.config.name for wish in wishes if wish.key == ("workers",)}
+    for at, worker in enumerate(draft.config.external):
+        if worker.name in automatic:
+            message = (
+                f"workers: auto gives the name {worker.name} to a worker of this machine: choose another"
+            )
+            draft.mistakes.append(Mistake(("external", at, "name"), message))
 
 
 def _bind_cores(draft: _Draft, wishes: list[_Wish]) -> list[_Wish]:
-    """Give the CPU workers cores of their own; GPU workers may use all."""
-    on_cpu = [wish for wish in wishes if not wish.config.gpus]
+    """Give the CPU workers cores of their own: those they name, or a share of what is left over."""
+    own = own_cores({wish.key: wish.config for wish in wishes}, draft.machine, draft.mistakes)
+    taken = {core for cores in own.values() for core in cores}
+    left = tuple(core for core in draft.machine.cores if core not in taken)
+    sharing = [wish for wish in wishes if not wish.config.gpus and wish.key not in own]
     try:
-        shares = iter(share_cores(draft.machine.cores, len(on_cpu)))
+        shares = iter(share_cores(left, len(sharing)))
     except ValueError as error:
-        key: Key = ("workers",) if len(on_cpu[0].key) > 1 else ("cpu_workers",)
-        draft.mistakes.append(Mistake(key, f"{error}: write fewer"))
+        key: Key = ("workers",) if len(sharing[0].key) > 1 else ("cpu_workers",)
+        besides = f" ({core_list(tuple(taken))} taken by workers with cores)" if taken else ""
+        draft.mistakes.append(Mistake(key, f"{error}{besides}: write fewer"))
         return wishes
     return [
-        wish if wish.config.gpus else _Wish(key=wish.key, config=wish.config, gpus=(), cores=next(shares))
+        wish if wish.config.gpus else replace(wish, cores=own[wish.key] if wish.key in own else next(shares))
         for wish in wishes
     ]
 
@@ -170,7 +148,7 @@ def _divide_memory(draft: _Draft, wishes: list[_Wish]) -> dict[str, int]:
     """Return each worker's bytes by its name, summed over its GPUs."""
     pools: dict[str, Pool] = {"": ram_pool(draft.machine.ram_bytes)}
     pools |= {
-        gpu.uuid: gpu_pool(f"GPU {gpu.index} ({gpu.name})", gpu.memory_total_bytes)
+        gpu.uuid: gpu_pool(f"GPU {gpu.number} ({gpu.name})", gpu.memory_total_bytes)
         for gpu in draft.machine.gpus
     }
     claims: dict[str, dict[str, int | None]] = {device: {} for device in pools}
@@ -209,10 +187,25 @@ def _choose_engine(draft: _Draft, wish: _Wish) -> str:
         return wanted
 
 
+def _blame_ignored(draft: _Draft, wishes: list[_Wish], chosen: Mapping[str, str]) -> None:
+    """Blame what only Ollama heeds where no Ollama would see it."""
+    for setting in ("flash_attention", "kv_cache_type"):
+        for wish in wishes:
+            if chosen[wish.config.name] == "embedded" and getattr(wish.config, setting) is not None:
+                message = "is for Ollama, and this worker is embedded: remove it, or write engine: ollama"
+                draft.mistakes.append(Mistake((*wish.key, setting), message))
+        if getattr(draft.config.worker_defaults, setting) is not None and set(chosen.values()) == {
+            "embedded"
+        }:
+            message = "is for Ollama, and all workers are embedded: remove it, or write engine: ollama"
+            draft.mistakes.append(Mistake(("worker_defaults", setting), message))
+
+
 def _devices(wish: _Wish) -> tuple[Device, ...]:
     if wish.gpus:
         return tuple(
-            Device(kind=DeviceKind.GPU, id=gpu.uuid, label=f"GPU {gpu.index} {gpu.name}") for gpu in wish.gpus
+            Device(kind=DeviceKind.GPU, id=gpu.uuid, label=f"GPU {gpu.number} {gpu.name}")
+            for gpu in wish.gpus
         )
     cores = core_list(wish.cores)
     return (Device(kind=DeviceKind.CPU, id=cores, label=f"CPU {cores}"),)
@@ -227,6 +220,7 @@ def _spec(
         engine=engine,
         devices=_devices(wish),
         gpu_uuids=tuple(gpu.uuid for gpu in wish.gpus),
+        gpu_vendor=wish.gpus[0].vendor if wish.gpus else None,
         cpu_cores=wish.cores,
         num_parallel=_slots(own.num_parallel or defaults.num_parallel, memory_bytes),
         max_loaded_models=own.max_loaded_models or defaults.max_loaded_models,

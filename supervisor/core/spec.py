@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from supervisor.contract.fleet import Device
+from supervisor.core.machine import GpuVendor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +19,9 @@ class WorkerSpec:
     devices: tuple[Device, ...]
     """For people and the fleet snapshot."""
     gpu_uuids: tuple[str, ...]
-    """What it is pinned to by CUDA_VISIBLE_DEVICES; empty on a CPU worker."""
+    """What it is pinned to by the variable of `gpu_vendor`; empty on a CPU worker."""
+    gpu_vendor: GpuVendor | None
+    """None on a CPU worker."""
     cpu_cores: tuple[int, ...]
     """The cores a CPU worker is bound to; empty on a GPU worker, which may use all."""
     num_parallel: int

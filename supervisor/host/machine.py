@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 from supervisor.core.cgroups import memory_limit_files, parse_limit, parse_memory_total
-from supervisor.core.machine import Machine
+from supervisor.core.machine import Gpu, Machine
+from supervisor.host.amd_gpus import read_amd_gpus
 from supervisor.host.gpus import read_gpus
 
 
@@ -17,12 +18,17 @@ def read_machine() -> Machine:
     Raises:
         GpuInventoryError: an NVIDIA driver is there, but does not answer.
     """
+    nvidia = read_gpus()
     return Machine(
-        gpus=read_gpus(),
+        gpus=(*nvidia, *read_amd_gpus(first_index=_next_index(nvidia))),
         cores=tuple(sorted(os.sched_getaffinity(0))),
         ram_bytes=read_ram_bytes(),
         ollama_path=shutil.which("ollama"),
     )
+
+
+def _next_index(gpus: tuple[Gpu, ...]) -> int:
+    return max((gpu.index + 1 for gpu in gpus), default=0)
 
 
 def read_ram_bytes() -> int:

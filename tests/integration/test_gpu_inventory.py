@@ -51,6 +51,29 @@ def test_every_gpu_is_read_with_its_uuid_memory_and_place(library: Path) -> None
     )
 
 
+def test_the_instances_of_a_split_gpu_stand_in_its_place(library: Path) -> None:
+    """With MIG mode on nothing can compute on the GPU as a whole; places may be empty."""
+    rows = inventory(environment(library, gpus=3, mig=1, instances=2, name="NVIDIA A100"))
+    assert isinstance(rows, list)
+    gpus = [Gpu(**dict(zip(Gpu.__slots__, row, strict=True))) for row in rows]
+    assert [gpu.number for gpu in gpus] == ["0", "1 MIG 1", "1 MIG 2", "2"]
+    assert gpus[2] == Gpu(
+        index=1,
+        uuid="MIG-fa4e0000-0000-0000-0000-000000000002",
+        name="NVIDIA A100 MIG 1g.5gb",
+        memory_total_bytes=4864 * 2**20,
+        pci_bus_id="00000000:02:00.0",
+        mig=2,
+    )
+
+
+def test_a_gpu_with_mig_mode_on_and_no_instances_is_an_error_with_the_remedy(library: Path) -> None:
+    """It would otherwise be missing without a word."""
+    text = inventory(environment(library, gpus=2, mig=1))
+    assert isinstance(text, str)
+    assert text.startswith("GPU 1 has MIG mode on and no instances")
+
+
 def test_a_driver_without_gpus_is_a_machine_without_gpus(library: Path) -> None:
     """A container may have the library and no device."""
     assert inventory(environment(library, gpus=0)) == []

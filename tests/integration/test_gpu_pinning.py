@@ -66,7 +66,7 @@ def test_gpus_without_an_engine_for_them_are_told_with_the_remedy(
         check=False,
     )
     assert ended.returncode == 2
-    assert "no engine ollama" in ended.stderr
+    assert "no ollama binary is in PATH" in ended.stderr
     assert "engine: embedded" in ended.stderr
 
 

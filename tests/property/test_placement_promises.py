@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.contract.config import Config
-from supervisor.core.machine import Machine
+from supervisor.contract.values import parse_cores
+from supervisor.core.machine import Gpu, Machine
 from supervisor.core.placement import PlacementError, place
 from supervisor.core.spec import WorkerSpec
-from tests.support.machines import PATHS, a_config, a_gpu
+from tests.support.machines import PATHS, a_config, a_gpu, a_mig_instance, an_amd_gpu
 
 ENGINES = ("embedded",)
 
@@ -16,10 +19,18 @@ memories = st.one_of(
     st.integers(1, 100).map(lambda percent: f"{percent}%"),
     st.integers(1, 30_000).map(lambda mib: f"{mib}MiB"),
 )
+makers: st.SearchStrategy[Callable[[int, float], Gpu]] = st.sampled_from(
+    [
+        lambda index, gib: a_gpu(index, gib=gib),
+        lambda index, gib: an_amd_gpu(index, gib=gib),
+        lambda index, gib: a_mig_instance(0, index, gib=gib),
+    ]
+)
+core_lists = st.lists(st.integers(0, 63), min_size=1, max_size=4).map(lambda cores: ",".join(map(str, cores)))
 machines = st.builds(
     Machine,
-    gpus=st.lists(st.floats(2, 200), max_size=4).map(
-        lambda sizes: tuple(a_gpu(index, gib=size) for index, size in enumerate(sizes))
+    gpus=st.lists(st.tuples(makers, st.floats(2, 200)), max_size=4).map(
+        lambda found: tuple(make(index, gib) for index, (make, gib) in enumerate(found))
     ),
     cores=st.sets(st.integers(0, 63), min_size=1, max_size=16).map(tuple),
     ram_bytes=st.integers(2**28, 2**40),
@@ -31,10 +42,15 @@ machines = st.builds(
 def workers_of(draw: st.DrawFn) -> list[dict[str, object]]:
     """Return a list of up to six workers on up to four GPUs, most of which fit."""
     gpu_sets = st.lists(st.integers(0, 3), unique=True, max_size=3)
-    return [
-        {"name": f"w{number}", "gpus": draw(gpu_sets), "memory": draw(memories)}
+    gpu_ids = st.one_of(gpu_sets, st.integers(0, 3).map(lambda number: [f"MIG-0-{number}"]))
+    workers: list[dict[str, object]] = [
+        {"name": f"w{number}", "gpus": draw(gpu_ids), "memory": draw(memories)}
         for number in range(draw(st.integers(1, 6)))
     ]
+    for worker in workers:
+        if not worker["gpus"] and draw(st.booleans()):
+            worker["cores"] = draw(core_lists)
+    return workers
 
 
 configs = st.builds(
@@ -59,12 +75,34 @@ def _placed(config: Config, machine: Machine) -> tuple[WorkerSpec, ...]:
 
 
 @given(configs, machines)
-def test_the_cpu_workers_share_all_cores_and_no_two_share_one(config: Config, machine: Machine) -> None:
-    """As evenly as they can be."""
-    shares = [spec.cpu_cores for spec in _placed(config, machine) if not spec.gpu_uuids]
+def test_no_two_cpu_workers_share_a_core_and_those_without_a_wish_share_the_rest(
+    config: Config, machine: Machine
+) -> None:
+    """As evenly as they can be; each that names its cores has exactly these."""
+    wishes = {} if config.workers == "auto" else {own.name: own.cores for own in config.workers}
+    on_cpu = [spec for spec in _placed(config, machine) if not spec.gpu_uuids]
+    every = [core for spec in on_cpu for core in spec.cpu_cores]
+    assert len(every) == len(set(every))
+    assert set(every) <= set(machine.cores)
+    for spec in on_cpu:
+        wish = wishes.get(spec.name)
+        assert wish is None or spec.cpu_cores == parse_cores(wish)
+    shares = [len(spec.cpu_cores) for spec in on_cpu if wishes.get(spec.name) is None]
     if shares:
-        assert sorted(core for share in shares for core in share) == sorted(machine.cores)
-        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+        assert sorted(every) == sorted(machine.cores)
+        assert max(shares) - min(shares) <= 1
+
+
+@given(configs, machines)
+def test_a_worker_has_gpus_of_one_maker_or_one_instance_of_a_split_gpu(
+    config: Config, machine: Machine
+) -> None:
+    """Nothing else can be shown to one process."""
+    by_uuid = {gpu.uuid: gpu for gpu in machine.gpus}
+    for spec in _placed(config, machine):
+        gpus = [by_uuid[uuid] for uuid in spec.gpu_uuids]
+        assert {gpu.vendor for gpu in gpus} == ({spec.gpu_vendor} if gpus else set())
+        assert len(gpus) == 1 or all(gpu.mig is None for gpu in gpus)
 
 
 @given(configs, machines)

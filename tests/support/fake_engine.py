@@ -42,6 +42,7 @@ def fake_spec(
         engine="fake",
         devices=tuple(Device(kind=DeviceKind.GPU, id=gpu, label=gpu) for gpu in gpus),
         gpu_uuids=gpus,
+        gpu_vendor="nvidia" if gpus else None,
         cpu_cores=cores,
         num_parallel=4,
         max_loaded_models=3,

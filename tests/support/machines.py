@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from supervisor.contract.config import Config
 from supervisor.core.machine import Gpu, Machine
@@ -26,6 +27,17 @@ def a_gpu(index: int, *, gib: float = 24) -> Gpu:
         memory_total_bytes=int(gib * 2**30),
         pci_bus_id=f"00000000:{index + 1:02X}:00.0",
     )
+
+
+def an_amd_gpu(index: int, *, gib: float = 24) -> Gpu:
+    """Return one AMD GPU; its UUID is `GPU-<index as 16 digits>`."""
+    return replace(a_gpu(index, gib=gib), uuid=f"GPU-{index:016x}", name="AMD gfx1100", vendor="amd")
+
+
+def a_mig_instance(index: int, number: int, *, gib: float = 10) -> Gpu:
+    """Return one instance of a split GPU; its UUID is `MIG-<index>-<number>`."""
+    uuid, name = f"MIG-{index}-{number}", "NVIDIA A100 MIG 1g.10gb"
+    return replace(a_gpu(index, gib=gib), uuid=uuid, name=name, mig=number)
 
 
 def a_machine(

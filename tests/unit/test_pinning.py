@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from supervisor.core.pinning import MARKER, gateway_environment, worker_environment
 from supervisor.host import keeper
 from tests.support.fake_engine import fake_spec
@@ -22,6 +24,15 @@ def test_a_gpu_worker_sees_its_gpus_by_uuid_and_in_pci_order() -> None:
     assert env["CUDA_VISIBLE_DEVICES"] == "GPU-1,GPU-2"
     assert env["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     assert env["ROCR_VISIBLE_DEVICES"] == env["HIP_VISIBLE_DEVICES"] == "-1"
+
+
+def test_an_amd_worker_sees_its_gpus_by_rocms_variable_and_none_of_nvidia() -> None:
+    """HIP's variable counts among those that ROCm shows, so it must not stand there too."""
+    spec = replace(fake_spec("a", gpus=("GPU-1f2e", "1")), gpu_vendor="amd")
+    env = worker_environment(spec, {}, SHELL, boot_id="b")
+    assert env["ROCR_VISIBLE_DEVICES"] == "GPU-1f2e,1"
+    assert env["CUDA_VISIBLE_DEVICES"] == "-1"
+    assert "HIP_VISIBLE_DEVICES" not in env
 
 
 def test_a_cpu_worker_sees_no_gpu() -> None:

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import pytest
 
 from supervisor.contract.fleet import Device, DeviceKind
-from supervisor.core.machine import Machine, core_list
-from supervisor.core.placement import PlacementError, place, share_cores
+from supervisor.core.devices import share_cores
+from supervisor.core.machine import Gpu, Machine, core_list
+from supervisor.core.placement import PlacementError, place
 from supervisor.core.spec import WorkerSpec
-from tests.support.machines import PATHS, a_config, a_machine
+from tests.support.machines import PATHS, a_config, a_gpu, a_machine, a_mig_instance, an_amd_gpu
 
 GIB = 2**30
 ON_GPUS = {"worker_defaults": {"engine": "embedded"}}
@@ -89,6 +91,147 @@ def test_gpus_that_are_not_there_are_refused_with_those_that_are() -> None:
         "workers[1].gpus[2]: GPU 0 (GPU-0) is listed twice: name it once",
     ]
     assert "leave gpus out to compute on the CPU" in refused(tree, a_machine())[0]
+
+
+def with_gpus(*gpus: Gpu) -> Machine:
+    """Return a machine with these GPUs."""
+    return replace(a_machine(), gpus=gpus)
+
+
+def test_auto_makes_one_worker_for_each_instance_of_a_split_gpu() -> None:
+    """Each with its own memory, pinned by its own UUID."""
+    workers = placed(ON_GPUS, with_gpus(a_gpu(0), a_mig_instance(1, 0), a_mig_instance(1, 2, gib=20)))
+    assert {name: (spec.gpu_uuids, spec.memory_bytes) for name, spec in workers.items()} == {
+        "gpu0": (("GPU-0",), 24 * GIB * 92 // 100),
+        "gpu1-mig0": (("MIG-1-0",), 9 * GIB),
+        "gpu1-mig2": (("MIG-1-2",), 20 * GIB * 92 // 100),
+    }
+    assert workers["gpu1-mig2"].devices[0].label == "GPU 1 MIG 2 NVIDIA A100 MIG 1g.10gb"
+
+
+def test_auto_leaves_the_graphics_unit_of_a_cpu_alone() -> None:
+    """It shows as a GPU of 512 MiB, and would fit nothing."""
+    assert list(placed(ON_GPUS, with_gpus(a_gpu(0), an_amd_gpu(1, gib=0.5)))) == ["gpu0"]
+    assert list(placed(ON_GPUS, with_gpus(an_amd_gpu(0, gib=0.5)))) == ["cpu0", "cpu1"]
+
+
+def test_a_split_gpu_is_named_by_its_instances() -> None:
+    """Its index says too little, and CUDA takes one instance a process."""
+    machine = with_gpus(a_gpu(0), a_mig_instance(1, 0), a_mig_instance(1, 1))
+    tree = ON_GPUS | {
+        "workers": [
+            {"name": "a", "gpus": [1]},
+            {"name": "b", "gpus": ["MIG-1-0", "MIG-1-1"]},
+            {"name": "c", "gpus": ["GPU-9"]},
+        ]
+    }
+    assert refused(tree, machine) == [
+        "workers[0].gpus[0]: GPU 1 is split into MIG instances: name one by its UUID (MIG-1-0, MIG-1-1)",
+        "workers[1].gpus[1]: CUDA gives a process one MIG instance and nothing beside it: name only that",
+        (
+            "workers[2].gpus[0]: there is no GPU GPU-9: this machine has 0 (GPU-0, NVIDIA L4), "
+            "1 MIG 0 (MIG-1-0, NVIDIA A100 MIG 1g.10gb), 1 MIG 1 (MIG-1-1, NVIDIA A100 MIG 1g.10gb)"
+        ),
+    ]
+
+
+def test_a_worker_computes_on_gpus_of_one_maker() -> None:
+    """No engine adds CUDA and ROCm up; workers of both makers stand side by side."""
+    machine = with_gpus(a_gpu(0), an_amd_gpu(1), an_amd_gpu(2))
+    tree = ON_GPUS | {"workers": [{"name": "a", "gpus": [0, 1]}]}
+    assert refused(tree, machine) == [
+        "workers[0].gpus[1]: GPU 1 is of AMD and GPU 0 of NVIDIA: a worker computes on GPUs of one maker"
+    ]
+    good = ON_GPUS | {"workers": [{"name": "a", "gpus": [0]}, {"name": "b", "gpus": [1, 2]}, {"name": "c"}]}
+    assert [spec.gpu_vendor for spec in placed(good, machine).values()] == ["nvidia", "amd", None]
+
+
+def test_workers_with_cores_leave_the_others_the_rest() -> None:
+    """So that an embedding instance can be given two cores, and the chat the other six."""
+    tree = {"workers": [{"name": "a"}, {"name": "b", "cores": "0,6-7"}, {"name": "c"}]}
+    workers = placed(tree, a_machine())
+    assert {name: spec.cpu_cores for name, spec in workers.items()} == {
+        "a": (1, 2),
+        "b": (0, 6, 7),
+        "c": (3, 4, 5),
+    }
+
+
+def test_cores_that_are_not_there_or_twice_are_refused_with_the_numbers() -> None:
+    """Each at its key."""
+    tree = {"workers": [{"name": "a", "cores": "2-9"}, {"name": "b", "cores": "0-3"}]}
+    assert refused(tree, a_machine()) == [
+        "workers[0].cores: this process may not use 8-9: it has 0-7",
+        "workers[1].cores: 2-3 belongs to a already: each CPU worker needs cores of its own",
+    ]
+    none_left = {"workers": [{"name": "a", "cores": "0-7"}, {"name": "b"}]}
+    assert refused(none_left, a_machine()) == [
+        (
+            "workers: 1 CPU workers need a core each, but this process may use 0 "
+            "(0-7 taken by workers with cores): write fewer"
+        )
+    ]
+
+
+def test_shares_sizes_and_auto_can_stand_side_by_side_on_two_gpus() -> None:
+    """A worker over both takes of each in proportion; auto gets what is left of its own GPU."""
+    tree = ON_GPUS | {
+        "workers": [
+            {"name": "both", "gpus": [0, 1], "memory": "50%"},
+            {"name": "sized", "gpus": [0], "memory": "4GiB"},
+            {"name": "rest", "gpus": [0]},
+            {"name": "other", "gpus": [1]},
+        ]
+    }
+    workers = placed(tree, with_gpus(a_gpu(0, gib=24), a_gpu(1, gib=48)))
+    assert {name: spec.memory_bytes for name, spec in workers.items()} == {
+        "both": 36 * GIB,
+        "sized": 4 * GIB,
+        "rest": 24 * GIB * 92 // 100 - 16 * GIB,
+        "other": 48 * GIB * 92 // 100 - 24 * GIB,
+    }
+
+
+def test_slots_follow_the_memory_where_nothing_is_said() -> None:
+    """A small memory is for weights; a number in the file wins on any."""
+    tree = ON_GPUS | {
+        "workers": [
+            {"name": "small", "gpus": [0], "memory": "4095MiB"},
+            {"name": "large", "gpus": [0], "memory": "4GiB"},
+            {"name": "said", "gpus": [0], "memory": "1GiB", "num_parallel": 2},
+        ]
+    }
+    workers = placed(tree, a_machine(gpus=1))
+    assert {name: spec.num_parallel for name, spec in workers.items()} == {"small": 1, "large": 4, "said": 2}
+
+
+def test_what_only_ollama_heeds_is_refused_where_no_ollama_sees_it() -> None:
+    """Nothing is ignored in silence; beside one Ollama worker the default has a meaning."""
+    tree: dict[str, object] = {
+        "worker_defaults": {"engine": "embedded", "flash_attention": True},
+        "workers": [{"name": "a", "kv_cache_type": "f16"}],
+    }
+    assert refused(tree, a_machine()) == [
+        (
+            "worker_defaults.flash_attention: is for Ollama, and all workers are embedded: "
+            "remove it, or write engine: ollama"
+        ),
+        (
+            "workers[0].kv_cache_type: is for Ollama, and this worker is embedded: "
+            "remove it, or write engine: ollama"
+        ),
+    ]
+    tree["workers"] = [{"name": "a"}, {"name": "b", "engine": "ollama"}]
+    machine = a_machine(ollama_path="/bin/ollama")
+    assert placed(tree, machine, engines=BOTH)["b"].flash_attention is True
+
+
+def test_an_external_worker_cannot_be_called_as_auto_calls_one() -> None:
+    """Names are keys everywhere."""
+    other = {"name": "cpu1", "url": "http://10.0.0.7:1", "memory": "1GiB"}
+    assert refused({"external": [other]}, a_machine()) == [
+        "external[0].name: workers: auto gives the name cpu1 to a worker of this machine: choose another"
+    ]
 
 
 def test_auto_memory_keeps_a_reserve_on_each_gpu() -> None:
