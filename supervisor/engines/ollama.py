@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from math import ceil
 from posixpath import dirname
@@ -18,6 +19,7 @@ from typing import Final
 
 from supervisor.core.spec import WorkerSpec
 from supervisor.engines.engine import Launch
+from supervisor.host import own_cores
 
 Version = tuple[int, int, int]
 
@@ -63,8 +65,9 @@ class OllamaEngine:
     def launch(self, spec: WorkerSpec, *, port: int) -> Launch:
         """Return `ollama serve` with the limits of `spec`."""
         home = os.environ.get("HOME") or dirname(spec.store)
+        counts_cores = (sys.executable, "-I", "-S", own_cores.__file__) if spec.cpu_cores else ()
         return Launch(
-            argv=(self._find_binary() or "ollama", "serve"),
+            argv=(*counts_cores, self._find_binary() or "ollama", "serve"),
             env={**_limits(spec), **_surroundings(spec), "OLLAMA_HOST": f"127.0.0.1:{port}", "HOME": home},
         )
 
@@ -145,5 +148,6 @@ def _surroundings(spec: WorkerSpec) -> dict[str, str]:
         "OLLAMA_MODELS": spec.store,
         "OLLAMA_NOPRUNE": "0" if spec.prunes else "1",  # there are no locks in a store
         "OLLAMA_NO_CLOUD": "1",  # a request must not leave the machine because of a model's name
+        "GIN_MODE": "release",  # else builds from source print their routes
         "OLLAMA_VULKAN": "0",  # it would find GPUs that CUDA_VISIBLE_DEVICES hides
     }
