@@ -13,7 +13,7 @@ from pathlib import Path
 
 import ollama
 
-from supervisor.contract.runtime_dir import runtime_dir
+from supervisor.contract.runtime_dir import ENDPOINT, LOCK, runtime_dir
 
 QUESTION = "Who works on the ranch?"
 START_LIMIT_S = 120.0
@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("--pid", type=int, required=True, help="the process of `corral up`")
     parser.add_argument("--model", default="corral-demo", help="whom to ask (default: corral-demo)")
     args = parser.parse_args()
-    url = wait_for_endpoint(Path(runtime_dir(None, os.environ, os.getuid())) / "endpoint", args.pid)
+    url = wait_for_endpoint(Path(runtime_dir(None, os.environ, os.getuid())) / ENDPOINT, args.pid)
     if url is None:
         return 1
     print(f"\n{args.model} is asked: {QUESTION}\n", flush=True)
@@ -54,7 +54,7 @@ def wait_for_endpoint(endpoint: Path, pid: int) -> str | None:
 
 def locked_by(directory: Path, pid: int) -> bool:
     """Whether the runtime directory is this Corral's, and not one's that ran before or runs beside it."""
-    return (directory / "supervisor.lock").read_text().strip() == str(pid)
+    return (directory / LOCK).read_text().strip() == str(pid)
 
 
 def alive(pid: int) -> bool:

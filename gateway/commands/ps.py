@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 
 from gateway.commands.settings import SettingsError, directory_of, read_config
+from gateway.commands.table import size_in_words, table
 from supervisor.contract.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from supervisor.contract.runtime_dir import GATEWAY_SOCKET
 
@@ -107,18 +108,3 @@ def _until(expires_at: str, now: datetime) -> str:
     if seconds > 10 * 365 * 86400:
         return "for ever"
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"  # noqa: PLR2004 -- two digits
-
-
-def size_in_words(size_bytes: int) -> str:
-    """Return `4.7 MB`, in the decimal units that Ollama prints."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6)):
-        if size_bytes >= factor:
-            return f"{size_bytes / factor:.1f} {unit}"
-    return f"{size_bytes / 1000:.0f} kB"
-
-
-def table(rows: list[tuple[str, ...]]) -> Iterator[str]:
-    """Yield the rows as lines with aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -18,6 +18,9 @@ GATEWAY_SOCKET: Final = "gateway.sock"
 LOCK: Final = "supervisor.lock"
 """File in the runtime directory that whoever uses it holds locked: a supervisor, or a gateway alone."""
 
+ENDPOINT: Final = "endpoint"
+"""File in the runtime directory that holds the URL for clients as long as Corral runs."""
+
 
 class PathError(ValueError):
     """A path that cannot be told: it names a variable that is not set, or needs a HOME that is not."""

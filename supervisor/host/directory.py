@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from supervisor.contract.runtime_dir import LOCK
+from supervisor.contract.runtime_dir import ENDPOINT, LOCK
 
-ENDPOINT: Final = "endpoint"
-"""A file that holds the URL for clients as long as Corral runs."""
 _LONGEST_NAME: Final = ".supervisor.sock"
 _SOCKET_PATH_BYTES: Final = 107
 """What sockaddr_un holds, less the closing NUL."""
