@@ -1,4 +1,4 @@
-"""The real `ollama` and `openai` clients against supervisor, gateway and two embedded workers."""
+"""The real `ollama` and `openai` clients against supervisor, gateway and two workers of each engine."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ import pytest
 
 from tests.support.corral import Corral, corral
 from tests.support.models import corrupt_model, counting_model, embedding_model, unsupported_model
+from tests.support.ollama_store import ENGINES
 
 GO = [{"role": "user", "content": "go"}]
 COUNT_TO_FIVE = {"num_predict": 5, "temperature": 0}
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corral]:
+@pytest.fixture(scope="module", params=ENGINES)
+def running(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Corral]:
     """One Corral for all tests of this file: it has to live with all of them."""
     directory = tmp_path_factory.mktemp("clients")
     counting_model(directory / "models")
     embedding_model(directory / "models", name="embed")
     corrupt_model(directory / "models")
     unsupported_model(directory / "models")
-    with corral(directory) as running:
+    with corral(directory, engine=request.param) as running:
         yield running
 
 

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import yaml
 
+from tests.support.ollama_store import environment as ollama_environment
+from tests.support.ollama_store import import_models
 from tests.support.supervisor import PATIENCE_S, eventually, get
 
 COMMAND: Final = str(Path(sys.executable).with_name("corral"))
@@ -33,6 +35,7 @@ class Corral:
     process: subprocess.Popen[str]
     directory: Path
     url: str
+    engine: str
 
     def ps(self) -> dict[str, Any]:
         """Return what `corral ps --json` prints."""
@@ -77,10 +80,19 @@ def write_config(directory: Path, **changes: Any) -> Path:
 
 
 @contextmanager
-def corral(directory: Path, environ: dict[str, str] | None = None, **changes: Any) -> Iterator[Corral]:
-    """Run it with the configuration above and these changes; it is gone afterwards."""
-    argv = [COMMAND, "up", "--config", str(write_config(directory, **changes))]
+def corral(
+    directory: Path, environ: dict[str, str] | None = None, *, engine: str = "embedded", **changes: Any
+) -> Iterator[Corral]:
+    """Run it with the configuration above and these changes; it is gone afterwards.
+
+    With the engine `ollama` the GGUF files of the directory are in the workers' store, which is the test's.
+    """
     (directory / "models").mkdir(exist_ok=True)
+    if engine == "ollama":
+        import_models(directory / "store", *sorted((directory / "models").glob("*.gguf")))
+        environ = environ or ollama_environment(directory)
+    changes.setdefault("worker_defaults", {**CONFIG["worker_defaults"], "engine": engine})
+    argv = [COMMAND, "up", "--config", str(write_config(directory, **changes))]
     with (
         (directory / "log").open("w") as log,
         subprocess.Popen(
@@ -88,7 +100,7 @@ def corral(directory: Path, environ: dict[str, str] | None = None, **changes: An
         ) as process,
     ):
         try:
-            yield Corral(process, directory, _greeting(process, directory))
+            yield Corral(process, directory, _greeting(process, directory), engine)
         finally:
             process.terminate()
             process.wait(PATIENCE_S)
