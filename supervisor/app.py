@@ -150,7 +150,8 @@ def _serves(states: Mapping[str, WorkerState]) -> bool:
     """A worker that has been given up must not keep the others from being used."""
     workers = [state for name, state in states.items() if name != GATEWAY]
     settled = all(state in (WorkerState.READY, WorkerState.QUARANTINED) for state in workers)
-    return states[GATEWAY] is WorkerState.READY and settled and WorkerState.READY in workers
+    usable = not workers or WorkerState.READY in workers  # without any, external ones do the work
+    return states[GATEWAY] is WorkerState.READY and settled and usable
 
 
 # The processes.

@@ -11,10 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from supervisor.contract.config import Config
+from supervisor.contract.config import Config, ExternalWorker
+from supervisor.contract.contradictions import Server, models_without_workers, wanted_replicas
 from supervisor.contract.mistakes import Key, Mistake, MistakesError
 from supervisor.contract.yaml_config import ConfigError, ConfigMistake
+from supervisor.core.devices import auto_gpus
+from supervisor.core.fitting import Fit, KnownModel, Place, fit_models
 from supervisor.core.machine import Machine
+from supervisor.core.memory import gib
 from supervisor.core.paths import Paths, Surroundings, resolve_paths
 from supervisor.core.placement import place
 from supervisor.core.spec import WorkerSpec
@@ -22,6 +26,7 @@ from supervisor.engines.engine import Engine
 from supervisor.host.config_file import load_source
 from supervisor.host.gpus import GpuInventoryError
 from supervisor.host.machine import read_machine
+from supervisor.host.model_files import find_models
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +39,8 @@ class Preflight:
     paths: Paths
     machine: Machine
     workers: tuple[WorkerSpec, ...]
+    notes: tuple[ConfigMistake, ...]
+    """What is no mistake and yet better known before anything starts."""
 
 
 def preflight(path: Path | None, *, engines: Mapping[str, Engine]) -> Preflight:
@@ -50,10 +57,51 @@ def preflight(path: Path | None, *, engines: Mapping[str, Engine]) -> Preflight:
         workers = place(source.config, machine, paths=paths, engines=engines)
     except MistakesError as error:
         raise source.blame(error.mistakes) from error
-    missing = _missing_engines(source.config, workers, engines)
-    if missing:
-        raise source.blame(missing)
-    return Preflight(file=source.file, config=source.config, paths=paths, machine=machine, workers=workers)
+    fit = _fit(source.config, workers, paths)
+    mistakes = [*_missing_engines(source.config, workers, engines), *fit.mistakes]
+    if mistakes:
+        raise source.blame(mistakes)
+    notes = source.locate([*_unused_gpus(source.config, machine), *fit.notes])
+    return Preflight(
+        file=source.file, config=source.config, paths=paths, machine=machine, workers=workers, notes=notes
+    )
+
+
+def _fit(config: Config, workers: tuple[WorkerSpec, ...], paths: Paths) -> Fit:
+    """Hold the models of the file against the workers; files are looked for only where some are to stay."""
+    stay = any(wanted_replicas(model) for model in config.models.values())
+    files = {spec.engine: find_models(spec.engine, paths) if stay else None for spec in workers}
+    places = [_place(spec, spec.memory_bytes, files[spec.engine]) for spec in workers]
+    places += [_place(worker, worker.memory, None) for worker in config.external]
+    without = models_without_workers(config, [place.server for place in places])
+    fit = fit_models(config, places)
+    return Fit((*without, *fit.mistakes), fit.notes)
+
+
+def _place(
+    worker: WorkerSpec | ExternalWorker, memory_bytes: int, files: Mapping[str, KnownModel] | None
+) -> Place:
+    return Place(
+        server=Server(name=worker.name, models=worker.models, max_loaded_models=worker.max_loaded_models),
+        memory_bytes=memory_bytes,
+        num_parallel=worker.num_parallel,
+        context_length=worker.context_length,
+        files=files,
+    )
+
+
+def _unused_gpus(config: Config, machine: Machine) -> list[Mistake]:
+    """Name the GPUs that are too small for `workers: auto`."""
+    if config.workers != "auto":
+        return []
+    return [
+        Mistake(
+            ("workers",),
+            f"auto leaves GPU {gpu.number} ({gpu.name}) alone, because it has {gib(gpu.memory_total_bytes)}",
+        )
+        for gpu in machine.gpus
+        if gpu not in auto_gpus(machine)
+    ]
 
 
 def _read_machine() -> Machine:

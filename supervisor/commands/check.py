@@ -1,6 +1,6 @@
 """`corral check`: says what `corral up` would start, or everything that keeps it from starting.
 
-Decides the table and the JSON; finds nothing out itself.
+Decides the table and the JSON; finds nothing out itself. With --schema it prints what a file may hold.
 """
 
 from __future__ import annotations
@@ -8,17 +8,20 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from supervisor.contract.command import EXIT_OK, EXIT_USAGE
+from supervisor.contract.config import ExternalWorker
+from supervisor.contract.json_schema import json_schema
 from supervisor.contract.yaml_config import ConfigError
 from supervisor.core.memory import gib
 from supervisor.core.spec import WorkerSpec
 from supervisor.engines.registry import ENGINES
 from supervisor.preflight import Preflight, preflight
+
+_Row = tuple[str, ...]
 
 HELP: Final = "check a configuration file and show the workers it means on this machine"
 
@@ -37,15 +40,23 @@ _HEAD: Final = (
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare FILE and --json."""
+    """Declare FILE, --json and --schema."""
     parser.add_argument(
         "file", metavar="FILE", nargs="?", type=Path, help="YAML file; without it all defaults"
     )
     parser.add_argument("--json", action="store_true", help="print the workers, or the mistakes, as JSON")
+    parser.add_argument(
+        "--schema",
+        action="store_true",
+        help="print the JSON Schema of the file, for editors, and check nothing",
+    )
 
 
 def run(args: Namespace) -> int:
     """Print the workers and return 0, or every mistake and return 2."""
+    if args.schema:
+        sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
+        return EXIT_OK
     try:
         found = preflight(args.file, engines=ENGINES)
     except ConfigError as error:
@@ -57,7 +68,7 @@ def run(args: Namespace) -> int:
 
 def as_text(found: Preflight) -> str:
     """Return what was found, for people."""
-    rows = [_HEAD, *(_row(spec) for spec in found.workers)]
+    rows = [_HEAD, *_own_rows(found), *map(_external_row, found.config.external)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     table = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -68,8 +79,12 @@ def as_text(found: Preflight) -> str:
         ("store", found.paths.store),
         ("gguf_dir", found.paths.gguf_dir),
     ]
-    lines = [f"{found.file}: valid, {_counted(len(found.workers))} on this machine", "", *table, ""]
-    return "\n".join([*lines, *(f"{name:<11}  {value}" for name, value in facts)]) + "\n"
+    own, others = len(found.workers), len(found.config.external)
+    counted = f"{_counted(own)} on this machine" + (f", {others} external" if others else "")
+    lines = [f"{found.file}: valid, {counted}", "", *table, ""]
+    lines += [f"{name:<11}  {value}" for name, value in facts]
+    notes = ["", *(f"note: {note}" for note in found.notes)] if found.notes else []
+    return "\n".join([*lines, *notes]) + "\n"
 
 
 def as_json(found: Preflight) -> str:
@@ -79,6 +94,8 @@ def as_json(found: Preflight) -> str:
         "listen": found.config.listen,
         **asdict(found.paths),
         "workers": [asdict(spec) | {"devices": _devices_json(spec)} for spec in found.workers],
+        "external": [worker.model_dump(mode="json") for worker in found.config.external],
+        "notes": [asdict(note) for note in found.notes],
     }
     return json.dumps(content, indent=2) + "\n"
 
@@ -93,18 +110,37 @@ def keep_alive_text(seconds: float | None) -> str:
     return (f"{hours}h" if hours else "") + (f"{minutes}m" if minutes else "") or "0s"
 
 
-def _row(spec: WorkerSpec) -> Sequence[str]:
+def _own_rows(found: Preflight) -> list[_Row]:
+    listed = () if found.config.workers == "auto" else found.config.workers
+    said = {worker.name: worker.num_parallel for worker in listed}
+    default = found.config.worker_defaults.num_parallel
+    automatic = {spec.name for spec in found.workers if (said.get(spec.name) or default) == "auto"}
+    return [_own_row(spec, auto_slots=spec.name in automatic) for spec in found.workers]
+
+
+def _own_row(spec: WorkerSpec, *, auto_slots: bool) -> _Row:
     return (
         spec.name,
         spec.engine,
         ", ".join(device.label for device in spec.devices),
-        str(spec.num_parallel),
-        str(spec.max_loaded_models),
-        str(spec.max_queue),
-        str(spec.context_length),
-        keep_alive_text(spec.keep_alive_s),
-        gib(spec.memory_bytes),
-        "any" if spec.models is None else ", ".join(spec.models) or "none",
+        f"{spec.num_parallel} (auto)" if auto_slots else str(spec.num_parallel),
+        *_limits(spec, spec.keep_alive_s, spec.memory_bytes),
+    )
+
+
+def _external_row(worker: ExternalWorker) -> _Row:
+    limits = _limits(worker, worker.keep_alive, worker.memory)
+    return (worker.name, worker.engine, worker.url, str(worker.num_parallel), *limits)
+
+
+def _limits(worker: WorkerSpec | ExternalWorker, keep_alive_s: float | None, memory_bytes: int) -> _Row:
+    return (
+        str(worker.max_loaded_models),
+        str(worker.max_queue),
+        str(worker.context_length),
+        keep_alive_text(keep_alive_s),
+        gib(memory_bytes),
+        "any" if worker.models is None else ", ".join(worker.models),
     )
 
 

@@ -106,8 +106,7 @@ class WorkerConfig(_Section):
     max_loaded_models: Annotated[int, Field(ge=1, le=64)] | None = None
     max_queue: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     context_length: Annotated[int, Field(ge=8)] | None = None
-    keep_alive: KeepAlive = None
-    """As in `worker_defaults`. None means -1 here; whether the key was given is in `model_fields_set`."""
+    keep_alive: KeepAlive = None  # also what -1 is; whether the key was given is in `model_fields_set`
     memory: Memory | None = None
     flash_attention: bool | None = None
     kv_cache_type: Literal["f16", "q8_0", "q4_0"] | None = None
@@ -185,6 +184,7 @@ class LogConfig(_Section):
     """Where log lines go and how they look: always standard error, never a file."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lines below this level are left out."""
     format: Literal["auto", "console", "json"] = "auto"
     """`auto` is for people on a terminal and JSON otherwise."""
 

@@ -52,7 +52,7 @@ def models_without_workers(config: Config, servers: Sequence[Server]) -> list[Mi
     mistakes: list[Mistake] = []
     wanted = 0
     for name, model in config.models.items():
-        able = [server for server in servers if _may_serve(server, name)]
+        able = [server for server in servers if may_serve(server, name)]
         needed = wanted_replicas(model)
         wanted += needed
         if not able:
@@ -77,7 +77,8 @@ def wanted_replicas(model: ModelConfig) -> int:
     return max(model.min_replicas, 1 if model.pin else 0)
 
 
-def _may_serve(server: Server, model: str) -> bool:
+def may_serve(server: Server, model: str) -> bool:
+    """Tell whether a worker may be given requests for a model."""
     return server.models is None or _key(model) in map(_key, server.models)
 
 

@@ -10,9 +10,9 @@ import json
 import re
 from ipaddress import ip_address
 from math import isfinite
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from supervisor.contract.durations import InvalidDurationError, parse_go_duration, parse_keep_alive
 from supervisor.contract.names import InvalidModelNameError, ModelName
@@ -225,17 +225,38 @@ def _check_cores(value: str) -> str:
     return value
 
 
-Seconds = Annotated[float, BeforeValidator(_parse_seconds)]
-KeepAlive = Annotated[float | None, BeforeValidator(_parse_keep_alive_key)]
-SizeBytes = Annotated[int, BeforeValidator(parse_size)]
-Memory = Annotated[str, BeforeValidator(_check_memory)]
+# What an editor is told of each value; the functions above have the last word.
+
+_DURATION: Final = r"^-?(0|([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|ms|s|m|h))+$"
+_SIZE_TEXT: Final = r"[0-9]+(\.[0-9]+)? ?(B|[KMGT]iB|[kMGT]B)"
+
+
+def _text(pattern: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern})
+
+
+def _number_or_text(kind: str, least: int | None, pattern: str) -> WithJsonSchema:
+    number: dict[str, Any] = {"type": kind} if least is None else {"type": kind, "minimum": least}
+    return WithJsonSchema({"anyOf": [number, {"type": "string", "pattern": pattern}]})
+
+
+Seconds = Annotated[float, BeforeValidator(_parse_seconds), _number_or_text("number", 0, _DURATION)]
+KeepAlive = Annotated[
+    float | None, BeforeValidator(_parse_keep_alive_key), _number_or_text("number", None, _DURATION)
+]
+SizeBytes = Annotated[int, BeforeValidator(parse_size), _number_or_text("integer", 1, f"^{_SIZE_TEXT}$")]
+Memory = Annotated[str, BeforeValidator(_check_memory), _text(f"^(auto|[0-9]{{1,3}}%|{_SIZE_TEXT})$")]
 ModelNameText = Annotated[str, AfterValidator(_check_model_name)]
-Listen = Annotated[str, AfterValidator(check_listen)]
-WorkerUrl = Annotated[str, AfterValidator(_check_url)]
-Slots = Annotated[int | Literal["auto"], BeforeValidator(_check_slots)]
-Cores = Annotated[str, AfterValidator(_check_cores)]
-WorkerName = Annotated[str, AfterValidator(_check_worker_name)]
-GpuId = Annotated[int | str, BeforeValidator(_check_gpu)]
+Listen = Annotated[str, AfterValidator(check_listen), _text(r"^.+:[0-9]{1,5}$")]
+WorkerUrl = Annotated[str, AfterValidator(_check_url), _text("^https?://[^/]+/?$")]
+Slots = Annotated[
+    int | Literal["auto"],
+    BeforeValidator(_check_slots),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": _MOST_SLOTS}, {"const": "auto"}]}),
+]
+Cores = Annotated[str, AfterValidator(_check_cores), _text("^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$")]
+WorkerName = Annotated[str, AfterValidator(_check_worker_name), _text("^[a-z0-9][a-z0-9_-]{0,31}$")]
+GpuId = Annotated[int | str, BeforeValidator(_check_gpu), _number_or_text("integer", 0, "^(GPU|MIG)-.+$")]
 Env = dict[
     Annotated[str, AfterValidator(_check_variable)], Annotated[str, AfterValidator(_check_variable_text)]
 ]

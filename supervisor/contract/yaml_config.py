@@ -52,7 +52,11 @@ class ConfigSource:
 
     def blame(self, mistakes: Sequence[Mistake]) -> ConfigError:
         """Return later findings (paths, placement) as an error that names file and line."""
-        return ConfigError([_located(mistake, self.tree, self.file) for mistake in mistakes])
+        return ConfigError(self.locate(mistakes))
+
+    def locate(self, findings: Sequence[Mistake]) -> tuple[ConfigMistake, ...]:
+        """Return findings with file and line."""
+        return tuple(_located(finding, self.tree, self.file) for finding in findings)
 
 
 def parse_config(text: str, *, file: str) -> Config:

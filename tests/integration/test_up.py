@@ -60,6 +60,13 @@ def refusal(process: subprocess.Popen[str], directory: Path) -> str:
     return (directory / "log").read_text()
 
 
+def test_a_fleet_may_consist_of_workers_that_somebody_else_runs(tmp_path: Path) -> None:
+    """Then only the gateway is kept alive."""
+    more = "workers: []\nexternal: [{name: attic, url: 'http://127.0.0.1:1', memory: 1GiB}]"
+    with corral_up(tmp_path, more=more) as process:
+        assert "version" in json.loads(get(f"{greeting(process)}/api/version"))
+
+
 def test_one_command_brings_up_workers_and_gateway_behind_one_port(tmp_path: Path) -> None:
     """The line that points a client there is true, and SIGTERM ends everything with 0."""
     with corral_up(tmp_path) as process:

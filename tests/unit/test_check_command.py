@@ -4,14 +4,16 @@ import json
 import subprocess
 import sys
 from argparse import ArgumentParser
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from supervisor.commands import check
+from supervisor.contract.json_schema import json_schema
 from supervisor.core.machine import Machine
 from supervisor.engines.embedded.engine import EmbeddedEngine
-from tests.support.machines import a_machine
+from tests.support.machines import a_machine, an_amd_gpu
 
 
 @pytest.fixture(autouse=True)
@@ -38,21 +40,95 @@ def run_check(*arguments: str) -> int:
 def test_a_valid_file_shows_the_workers_it_means(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And where things will lie."""
     file = tmp_path / "c.yaml"
-    file.write_text("workers: [{name: chat, models: ['a', 'b:q4']}, {name: rest, keep_alive: -1}]\n")
+    file.write_text(
+        "workers: [{name: chat, models: ['a', 'b:q4'], num_parallel: 2}, {name: rest, keep_alive: -1}]\n"
+    )
     assert run_check(str(file)) == 0
     out = capsys.readouterr().out
     assert out.splitlines() == [
         f"{file}: valid, 2 workers on this machine",
         "",
-        "WORKER  ENGINE    DEVICE   SLOTS  LOADED  QUEUE  CONTEXT  KEEP-ALIVE  MEMORY   MODELS",
-        "chat    embedded  CPU 0-1  4      3       512    4096     5m          4.0 GiB  a, b:q4",
-        "rest    embedded  CPU 2-3  4      3       512    4096     for ever    4.0 GiB  any",
+        "WORKER  ENGINE    DEVICE   SLOTS     LOADED  QUEUE  CONTEXT  KEEP-ALIVE  MEMORY   MODELS",
+        "chat    embedded  CPU 0-1  2         3       512    4096     5m          4.0 GiB  a, b:q4",
+        "rest    embedded  CPU 2-3  4 (auto)  3       512    4096     for ever    4.0 GiB  any",
         "",
         "listen       127.0.0.1:11434",
         "runtime_dir  /run/user/1/corral",
         "store        /home/me/.ollama/models",
         "gguf_dir     /home/me/.local/share/corral/models",
     ]
+
+
+def test_workers_that_somebody_else_runs_stand_in_the_same_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the limits of the file; there need be no others."""
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "workers: []\nexternal: [{name: attic, url: 'http://10.0.0.7:1', memory: 22GiB, models: [a]}]\n"
+    )
+    assert run_check(str(file)) == 0
+    assert capsys.readouterr().out.splitlines()[:4] == [
+        f"{file}: valid, 0 workers on this machine, 1 external",
+        "",
+        "WORKER  ENGINE  DEVICE             SLOTS  LOADED  QUEUE  CONTEXT  KEEP-ALIVE  MEMORY    MODELS",
+        "attic   ollama  http://10.0.0.7:1  1      1       512    4096     5m          22.0 GiB  a",
+    ]
+
+
+def test_a_pinned_model_whose_file_is_not_there_is_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is no mistake: it may be pulled before the start."""
+    file = tmp_path / "c.yaml"
+    file.write_text(f"gguf_dir: {tmp_path}\nmodels:\n  a: {{pin: true}}\n")
+    assert run_check(str(file)) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"note: {file}:3: models.a: its file is not found: it cannot be loaded at start before it is pulled"
+    )
+
+
+def test_a_pinned_model_that_fits_nowhere_is_a_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the size of its file, and what its context takes."""
+    with (tmp_path / "huge.gguf").open("wb") as huge:
+        huge.truncate(9 * 2**30)
+    file = tmp_path / "c.yaml"
+    file.write_text(f"gguf_dir: {tmp_path}\nmodels:\n  huge:\n    pin: true\n")
+    assert run_check(str(file)) == 2
+    assert capsys.readouterr().err == (
+        f"{file}:4: models.huge.pin: it needs 9.0 GiB (weights 9.0 GiB, context and buffers 18 MiB), but "
+        "cpu0 has 4.0 GiB: shorten context_length, lower num_parallel, or give a worker more GPUs or memory\n"
+    )
+
+
+def test_a_model_that_no_worker_may_serve_is_a_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """External workers count."""
+    file = tmp_path / "c.yaml"
+    file.write_text("workers: [{name: a, models: [x]}]\nmodels: {y: {}}\n")
+    assert run_check(str(file)) == 2
+    assert ":2: models.y: no worker may serve it" in capsys.readouterr().err
+
+
+def test_gpus_that_auto_leaves_alone_are_noted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody should have to guess why there is no worker."""
+    small = replace(a_machine(), gpus=(an_amd_gpu(0, gib=0.5),))
+    monkeypatch.setattr("supervisor.preflight.read_machine", lambda: small)
+    assert run_check() == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "note: the defaults: workers: auto leaves GPU 0 (AMD gfx1100) alone, because it has 512 MiB"
+    )
+
+
+def test_the_schema_is_printed_for_editors(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever the machine."""
+    assert run_check("--schema") == 0
+    assert json.loads(capsys.readouterr().out) == json_schema()
 
 
 def test_the_same_is_there_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,7 +203,7 @@ def test_help_lists_all_commands() -> None:
     """Without arguments too, but then it is a mistake."""
     assert (asked := corral("--help")).returncode == 0
     assert (bare := corral()).returncode == 2
-    for name in ("check", "gateway", "ps", "up"):
+    for name in ("check", "gateway", "init", "ps", "up"):
         assert f"\n  {name} " in asked.stdout
         assert f"\n  {name} " in bare.stderr
 
@@ -137,7 +213,8 @@ def test_an_unknown_command_is_refused_with_those_there_are() -> None:
     done = corral("chek")
     assert done.returncode == 2
     assert done.stderr == (
-        "corral: there is no command 'chek'; did you mean check? Commands: check, gateway, ps, up\n"
+        "corral: there is no command 'chek'; did you mean check? "
+        "Commands: check, gateway, init, models, ps, run, up\n"
     )
 
 
