@@ -19,7 +19,7 @@ from aiohttp import web
 from gateway import host
 from gateway.external.health import USUAL, Timings
 from gateway.external.merging import NO_SUPERVISOR
-from gateway.external_link import ExternalLink, Surroundings, quiet
+from gateway.external_link import ExternalLink, Surroundings
 from gateway.fleet import Fleet
 from gateway.fleet_link import follow
 from gateway.http.admin import AdminHandlers
@@ -29,6 +29,7 @@ from gateway.http.listing import ListingHandlers
 from gateway.relay.sockets import worker_socket
 from gateway.relay.upstream import Upstream
 from gateway.runtime import Runtime
+from gateway.scheduling.residency import quiet
 from gateway.scheduling.scheduler import Scheduler
 from gateway.scheduling.types import Instance
 from supervisor.contract.config import Config, GatewayConfig
@@ -79,7 +80,7 @@ async def running(config: Config, ports: Ports) -> AsyncIterator[Fleet]:
     """Serve as long as the block lasts."""
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(_session())
-        fleet = Fleet(session, config.gateway.load_timeout)
+        fleet = Fleet(session, config.gateway.load_timeout, config.models)
         stack.push_async_callback(fleet.close)
         runtime = Runtime(Scheduler(), fleet, asyncio.get_running_loop().time)
         stack.push_async_callback(runtime.close)

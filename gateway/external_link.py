@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -34,7 +34,6 @@ from gateway.external.health import (
     step,
 )
 from gateway.external.merging import status_of
-from gateway.scheduling.residency import WorkerResidency
 from gateway.scheduling.types import Instance
 from supervisor.contract.config import ExternalWorker
 from supervisor.contract.fleet import WorkerState, WorkerStatus
@@ -175,9 +174,3 @@ def _judge(status: int, answer: object) -> Answered | Failed:
     return Failed(
         f"answers, but not as an Ollama does: {status} without a version on GET /api/version", silent=False
     )
-
-
-def quiet(workers: Iterable[WorkerResidency], instance: Instance) -> bool:
-    """Whether nothing is loaded, unloaded or answered on that worker now, nor about to be."""
-    worker = next((worker for worker in workers if worker.view.instance == instance), None)
-    return worker is not None and all(replica.idle for replica in worker.replicas.values())

@@ -11,15 +11,16 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import structlog
 
 from gateway.external.merging import merged
-from gateway.roster import ModelDetails, ModelRow, Roster, instance_of, rows_of
+from gateway.roster import ModelDetails, ModelRow, Roster, Target, instance_of
 from gateway.scheduling.types import Event, FleetChanged, Instance, Observed, Resident, Variant
 from gateway.workers.client import WorkerClient, WorkerRefusedError, WorkerUnreachableError
+from supervisor.contract.config import ModelConfig
 from supervisor.contract.fleet import FleetSnapshot, WorkerState, WorkerStatus
 
 _log = structlog.get_logger("fleet")
@@ -34,9 +35,11 @@ _LIST_S: Final = 4.0
 class Fleet:
     """The gateway's hands on the workers."""
 
-    def __init__(self, session: aiohttp.ClientSession, load_timeout_s: float) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, load_timeout_s: float, wishes: Mapping[str, ModelConfig]
+    ) -> None:
         """`connect_to` must be called before the first snapshot."""
-        self.roster = Roster()
+        self.roster = Roster(wishes)
         self._session = session
         self._load_timeout_s = load_timeout_s
         self._feed: Callable[[Event], None] = lambda _: None
@@ -119,18 +122,29 @@ class Fleet:
                 _log.warning("worker does not answer yet", worker=str(instance), error=str(error))
                 await asyncio.sleep(again_s)
                 again_s = min(_MOST_AGAIN_S, 2 * again_s)
-        self.roster.catalogues[status.worker] = rows_of(tags)
+        self.roster.learn(status.worker, tags)
+        await self._learn_what_is_kept(status)
         self.roster.introduced.add(instance)
         self._tell_scheduler()
-        self._feed(Observed(instance, residents))
+        self._observed(status, residents)
         self._tell_waiters()
+
+    async def _learn_what_is_kept(self, status: WorkerStatus) -> None:
+        """Models that are loaded unasked must be known before the scheduler hears of the worker."""
+        for variant, bounds in self.roster.bounds().items():
+            row = self.roster.model_on(status.worker, variant)
+            if bounds.least and row is not None and variant not in self.roster.details:
+                await self._read_details(status, row)
+
+    def _observed(self, status: WorkerStatus, residents: Mapping[Variant, Resident]) -> None:
+        self._feed(Observed(instance_of(status), self.roster.variants_on(status.worker, residents)))
 
     def _introduced(self, instance: Instance, task: asyncio.Task[None]) -> None:
         if self._introductions.get(instance) is task:
             del self._introductions[instance]
 
     def _tell_scheduler(self) -> None:
-        self._feed(FleetChanged(self.roster.views()))
+        self._feed(FleetChanged(self.roster.views(), self.roster.bounds()))
 
     def _tell_waiters(self) -> None:
         self._changed.set()
@@ -148,32 +162,32 @@ class Fleet:
             return False
         try:
             residents = await self._client(status).residents(status.num_parallel)
-            if any(self.roster.model_on(status.worker, variant) is None for variant in residents):
-                self.roster.catalogues[status.worker] = rows_of(await self._client(status).tags())
+            if not self.roster.knows(status.worker, residents):
+                self.roster.learn(status.worker, await self._client(status).tags())
         except WorkerUnreachableError as error:
             _log.warning("worker does not tell what it holds", worker=str(instance), error=str(error))
             return False
         if moves != self._moves[instance]:
             return False
         self._tell_scheduler()
-        self._feed(Observed(instance, residents))
+        self._observed(status, residents)
         return True
 
     # Models ---------------------------------------------------------------------------
 
-    async def resolve(self, name: str, within_s: float) -> Variant | None:
-        """Return what a model's name stands for; None when no worker has it.
+    async def resolve(self, name: str, within_s: float) -> Target | None:
+        """Return what a model's name or alias stands for; None when no worker has it.
 
         While workers are still coming up, waits for a name that nobody knows; then looks for it afresh.
         """
-        variant = self.roster.resolve(name)
-        if variant is None:
+        target = self.roster.resolve(name)
+        if target is None:
             await self.wait_until_settled(within_s)
             await self.refresh(max_age_s=1.0)
-            variant = self.roster.resolve(name)
-        if variant is not None and variant not in self.roster.details:
-            await self._learn(variant)
-        return variant
+            target = self.roster.resolve(name)
+        if target is not None and target.variant not in self.roster.details:
+            await self._learn(target.variant)
+        return target
 
     async def wait_until_settled(self, within_s: float | None) -> None:
         """Return when the models of a worker, and of all that are coming up, are known, or time is over."""
@@ -200,16 +214,16 @@ class Fleet:
     async def _read_catalogues(self) -> None:
         ready = self.roster.ready()
         answers = await asyncio.gather(*(self._tags(status) for status in ready))
-        for status, rows in zip(ready, answers, strict=True):
-            if rows is not None:
-                self.roster.catalogues[status.worker] = dict(rows)
+        for status, tags in zip(ready, answers, strict=True):
+            if tags is not None:
+                self.roster.learn(status.worker, tags)
         self._refreshed_at = asyncio.get_running_loop().time()
         self._tell_scheduler()
 
-    async def _tags(self, status: WorkerStatus) -> Mapping[str, ModelRow] | None:
+    async def _tags(self, status: WorkerStatus) -> Mapping[str, Any] | None:
         try:
             async with asyncio.timeout(_LIST_S):
-                return rows_of(await self._client(status).tags())
+                return await self._client(status).tags()
         except (WorkerUnreachableError, TimeoutError) as error:
             _log.warning(
                 "model list not readable; the last one stays", worker=status.worker, error=str(error)
@@ -221,16 +235,18 @@ class Fleet:
         holder = self.roster.holder(variant)
         if holder is None:
             return
-        status, row = holder
+        await self._read_details(*holder)
+        self._tell_scheduler()
+
+    async def _read_details(self, status: WorkerStatus, row: ModelRow) -> None:
         try:
             async with asyncio.timeout(_LIST_S):
-                self.roster.details[variant] = await self._client(status).details(row)
-        except (WorkerUnreachableError, TimeoutError):
-            return
+                self.roster.details[row.variant] = await self._client(status).details(row)
+        except (WorkerUnreachableError, TimeoutError) as error:
+            _log.warning("model not shown; asked again later", model=row.name, error=str(error))
         except WorkerRefusedError as error:
             _log.warning("model cannot be shown; estimated by its file", model=row.name, error=str(error))
-            self.roster.details[variant] = ModelDetails({}, embedding=False)
-        self._tell_scheduler()
+            self.roster.details[row.variant] = ModelDetails({}, embedding=False)
 
     def name(self, variant: Variant) -> str:
         """Return what people call the model; its digest when no store has it any more."""

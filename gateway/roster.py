@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.scheduling.types import Instance, Variant, WorkerView
+from gateway.scheduling.types import Instance, ReplicaBounds, Resident, Variant, WorkerView
+from gateway.workers.engines import needs_context_in_requests
+from supervisor.contract.config import ModelConfig
 from supervisor.contract.fleet import FleetSnapshot, WorkerState, WorkerStatus
 from supervisor.contract.footprint import estimate
 from supervisor.contract.names import InvalidModelNameError, ModelName
@@ -50,21 +52,21 @@ def key_of(name: str) -> str | None:
         return None
 
 
-def rows_of(tags: Mapping[str, Any]) -> dict[str, ModelRow]:
-    """Return the models of an /api/tags answer by the key of their name; rows without one are left out."""
-    rows: dict[str, ModelRow] = {}
-    for row in tags.get("models") or []:
-        name, digest = row.get("name"), row.get("digest")
-        key = key_of(name) if isinstance(name, str) else None
-        if key is not None and isinstance(digest, str):
-            rows[key] = ModelRow(name, Variant(digest), row)
-    return rows
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a model's name stands for."""
+
+    variant: Variant
+    name: str
+    """As the stores have it: what a worker is to be told."""
 
 
 @dataclass(slots=True)
 class Roster:
     """The last fleet snapshot and, per worker, the models that were last seen in its store."""
 
+    wishes: Mapping[str, ModelConfig] = field(default_factory=dict)
+    """What the operator wants of single models, by their names."""
     snapshot: FleetSnapshot | None = None
     introduced: set[Instance] = field(default_factory=set)
     """Processes whose models and residency have been read; others get no request yet."""
@@ -94,14 +96,47 @@ class Roster:
         """Return all workers for the scheduler."""
         return tuple(self._view(status) for status in self.statuses)
 
-    def resolve(self, name: str) -> Variant | None:
-        """Return what a model's name stands for, on any worker; None when nobody has it."""
+    def learn(self, worker: str, tags: Mapping[str, Any]) -> None:
+        """Take a worker's /api/tags answer; rows without a usable name or digest are left out."""
+        rows: dict[str, ModelRow] = {}
+        for row in tags.get("models") or []:
+            name, digest = row.get("name"), row.get("digest")
+            key = key_of(name) if isinstance(name, str) else None
+            if key is not None and isinstance(digest, str):
+                rows[key] = ModelRow(name, self._variant(key, digest), row)
+        self.catalogues[worker] = rows
+
+    def knows(self, worker: str, residents: Iterable[Variant]) -> bool:
+        """Whether all that a worker holds is in the list of its models."""
+        rows = self.catalogues.get(worker, {}).values()
+        return {variant.weights for variant in residents} <= {row.variant.weights for row in rows}
+
+    def resolve(self, name: str) -> Target | None:
+        """Return what a model's name or alias stands for, on any worker; None when nobody has it."""
         key = key_of(name)
+        alias = next((real for real, wish in self.wishes.items() if key in map(key_of, wish.aliases)), None)
+        wanted = key if alias is None else key_of(alias)
         for status in self.statuses:
-            row = self._allowed_rows(status).get(key or "")
+            row = self._allowed_rows(status).get(wanted or "")
             if row is not None:
-                return row.variant
+                return Target(row.variant, name if alias is None else alias)
         return None
+
+    def bounds(self) -> dict[Variant, ReplicaBounds]:
+        """Return on how many workers the operator wants which models."""
+        bounds: dict[Variant, ReplicaBounds] = {}
+        for name, wish in self.wishes.items():
+            target = self.resolve(name)
+            if target is not None:
+                least = max(wish.min_replicas, 1 if wish.pin else 0)
+                bounds[target.variant] = ReplicaBounds(least, wish.max_replicas)
+        return bounds
+
+    def variants_on(self, worker: str, residents: Mapping[Variant, Resident]) -> dict[Variant, Resident]:
+        """Return what a worker holds as the variants that it was loaded as, told by their context."""
+        return {
+            self._variant_held(worker, weights, resident): resident for weights, resident in residents.items()
+        }
 
     def model_on(self, worker: str, variant: Variant) -> ModelRow | None:
         """Return the row of the model in that worker's store."""
@@ -116,6 +151,15 @@ class Roster:
                 return status, row
         return None
 
+    def would_reload(self, variant: Variant) -> bool:
+        """Whether a request that does not say the context would make some worker load the model anew."""
+        if variant.num_ctx is None:
+            return False
+        servers = (s for s in self.ready() if self.model_on(s.worker, variant) is not None)
+        return any(
+            needs_context_in_requests(s.engine) and s.context_length != variant.num_ctx for s in servers
+        )
+
     def models(self) -> list[ModelRow]:
         """Return every model that some worker may serve, once, by name."""
         merged: dict[str, ModelRow] = {}
@@ -123,6 +167,16 @@ class Roster:
             for key, row in self._allowed_rows(status).items():
                 merged.setdefault(key, row)
         return sorted(merged.values(), key=lambda row: row.name)
+
+    def _variant(self, key: str, digest: str) -> Variant:
+        wish = next((wish for name, wish in self.wishes.items() if key_of(name) == key), None)
+        context = wish.context_length if wish is not None else None
+        return Variant(digest) if context is None else Variant(digest, (("num_ctx", context),))
+
+    def _variant_held(self, worker: str, weights: Variant, resident: Resident) -> Variant:
+        rows = self.catalogues.get(worker, {}).values()
+        known = (row.variant for row in rows if row.variant.weights == weights)
+        return next((v for v in known if v.num_ctx == resident.context_length), weights)
 
     def _is_ready(self, status: WorkerStatus) -> bool:
         return status.state is WorkerState.READY and instance_of(status) in self.introduced
@@ -152,7 +206,7 @@ class Roster:
         return estimate(
             size_bytes=row.size_bytes,
             model_info=details.model_info if details is not None else {},
-            context_length=status.context_length,
+            context_length=row.variant.num_ctx or status.context_length,
             slots=status.num_parallel,
         ).total_bytes
 

@@ -33,10 +33,10 @@ from gateway.relay.outcome import (
 )
 from gateway.relay.stream import EndOfStream, pump
 from gateway.relay.upstream import Reply, Upstream
-from gateway.roster import names_in_words
+from gateway.roster import Target, names_in_words
 from gateway.runtime import RejectedError, Runtime
 from gateway.scheduling.types import Arrived, Grant, Instance, RequestId, UnloadAsked, Variant
-from gateway.surfaces.surface import BadRequestError, ParsedRequest, Surface
+from gateway.surfaces.surface import BadRequestError, Facts, ParsedRequest, Surface, addressed
 from supervisor.contract.wire import model_not_found
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -48,7 +48,9 @@ class Exchange:
 
     request: web.Request
     surface: Surface
-    parsed: ParsedRequest
+    facts: Facts
+    body: bytes
+    """What goes to the worker."""
     variant: Variant
     arrived_at: float
     deadline: float
@@ -61,14 +63,13 @@ class Exchange:
     def arrival(self) -> Arrived:
         """Return the event of the next attempt; each has an id of its own."""
         self.attempt += 1
-        facts = self.parsed.facts
         return Arrived(
             request=RequestId(f"{self.record.id}.{self.attempt}"),
             variant=self.variant,
             arrived_at=self.arrived_at,
             deadline=self.deadline,
-            keep_alive_s=facts.keep_alive_s,
-            keep_alive_given=facts.keep_alive_given,
+            keep_alive_s=self.facts.keep_alive_s,
+            keep_alive_given=self.facts.keep_alive_given,
             avoid=self.avoid,
         )
 
@@ -123,17 +124,28 @@ class InferenceHandlers:
         parsed = surface.parse(route, await request.read())
         record.model = parsed.facts.model
         record.ignored_options = dict(parsed.facts.ignored_options)
-        variant = await self._fleet.resolve(parsed.facts.model, self._request_timeout_s)
-        if variant is None:
+        target = await self._fleet.resolve(parsed.facts.model, self._request_timeout_s)
+        if target is None:
             known = names_in_words(self._fleet.roster.models())
             text = f"{model_not_found(parsed.facts.model)}; {known}"
             return _refuse(surface, record, Refusal(HTTPStatus.NOT_FOUND, text))
         if parsed.unload_reply is not None:
-            self._runtime.feed(UnloadAsked(variant))
+            self._runtime.feed(UnloadAsked(target.variant))
             record.finish("done", status=HTTPStatus.OK)
             return _json({**parsed.unload_reply, "created_at": datetime.now(UTC).isoformat()}, record)
+        self._check_context(surface, target)
+        body = _body_for(target, parsed)
         deadline = now + self._request_timeout_s
-        return await self._try(Exchange(request, surface, parsed, variant, now, deadline, record))
+        return await self._try(
+            Exchange(request, surface, parsed.facts, body, target.variant, now, deadline, record)
+        )
+
+    def _check_context(self, surface: Surface, target: Target) -> None:
+        if not surface.carries_context and self._fleet.roster.would_reload(target.variant):
+            raise BadRequestError(
+                f"{target.name} has a context_length of its own, which {surface.name} requests cannot carry "
+                "to an Ollama worker: use /api, or serve it on a worker with that context_length"
+            )
 
     async def _try(self, exchange: Exchange) -> web.StreamResponse:
         """Make attempts until one reaches the client, or the time is over."""
@@ -152,7 +164,7 @@ class InferenceHandlers:
             try:
                 url = self._url(grant, exchange)
                 async with self._upstream.open(
-                    url, exchange.parsed.body, request_id=record.id, deadline=exchange.deadline
+                    url, exchange.body, request_id=record.id, deadline=exchange.deadline
                 ) as reply:
                     record.first_byte()
                     return await self._relay(exchange, reply)
@@ -174,18 +186,26 @@ class InferenceHandlers:
         response.content_length = reply.content_length
         await response.prepare(exchange.request)
         end = EndOfStream(surface.final_mark(exchange.request.path))
-        must_end = exchange.parsed.facts.stream and reply.status == HTTPStatus.OK
+        must_end = exchange.facts.stream and reply.status == HTTPStatus.OK
         try:
             await pump(reply.chunks(), response.write, end, must_end=must_end)
             await response.write_eof()
         except StreamFailedError as error:
-            if exchange.parsed.facts.stream:
+            if exchange.facts.stream:
                 await response.write(surface.error_frame(str(error)))
             record.finish("broken", status=reply.status, error=str(error), tokens=surface.tokens(end.tail))
             _abort(exchange.request)
         else:
             record.finish("done", status=reply.status, tokens=surface.tokens(end.tail))
         return response
+
+
+def _body_for(target: Target, parsed: ParsedRequest) -> bytes:
+    """Return the client's bytes, unless the model has another name or a context of its own."""
+    num_ctx = target.variant.num_ctx
+    if num_ctx is None and target.name == parsed.facts.model:
+        return parsed.body
+    return addressed(parsed.body, model=target.name, num_ctx=num_ctx)
 
 
 def _abort(request: web.Request) -> None:

@@ -20,7 +20,7 @@ from gateway.roster import ModelRow, key_of, names_in_words
 from gateway.runtime import Runtime
 from gateway.scheduling.residency import Phase, Replica, WorkerResidency
 from gateway.surfaces.openai import error_object
-from gateway.surfaces.surface import BadRequestError, read_object
+from gateway.surfaces.surface import BadRequestError, addressed, read_object
 from supervisor.contract.wire import OLLAMA_API_VERSION, RUNNING_TEXT, model_not_found
 
 TAGS_MAX_AGE_S: Final = 2.0
@@ -76,12 +76,14 @@ class ListingHandlers:
         except BadRequestError as error:
             return web.json_response({"error": error.message}, status=error.status)
         name = asked.get("model") or asked.get("name") or ""
-        variant = await self._fleet.resolve(str(name), TAGS_MAX_AGE_S) if name else None
-        holder = self._fleet.roster.holder(variant) if variant is not None else None
-        if holder is None:
+        target = await self._fleet.resolve(str(name), TAGS_MAX_AGE_S) if name else None
+        holder = self._fleet.roster.holder(target.variant) if target is not None else None
+        if target is None or holder is None:
             text = f"{model_not_found(str(name))}; {names_in_words(self._fleet.roster.models())}"
             return web.json_response({"error": text}, status=HTTPStatus.NOT_FOUND)
-        return await self._ask(holder[0].base_url + "/api/show", body)
+        return await self._ask(
+            holder[0].base_url + "/api/show", addressed(body, model=target.name, num_ctx=None)
+        )
 
     async def _ask(self, url: str, body: bytes) -> web.Response:
         headers = {"Content-Type": "application/json"}

@@ -32,6 +32,16 @@ class Variant:
     digest: str
     options: tuple[tuple[str, int | bool], ...] = ()
 
+    @property
+    def weights(self) -> Variant:
+        """The same weights without options: what a worker's lists tell apart."""
+        return Variant(self.digest)
+
+    @property
+    def num_ctx(self) -> int | None:
+        """Tokens per slot that the operator wants for it; None is what the worker has."""
+        return dict(self.options).get("num_ctx")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resident:

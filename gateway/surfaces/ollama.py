@@ -30,6 +30,7 @@ class OllamaSurface:
 
     name = "ollama"
     routes = frozenset({"/api/generate", "/api/chat", "/api/embed", "/api/embeddings"})
+    carries_context = True
 
     def parse(self, route: str, body: bytes) -> ParsedRequest:
         """Read a request and take out what is the gateway's to decide.

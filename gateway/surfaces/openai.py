@@ -18,6 +18,7 @@ class OpenAISurface:
 
     name = "openai"
     routes = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
+    carries_context = False
 
     def parse(self, route: str, body: bytes) -> ParsedRequest:
         """Read a request; its bytes go to the worker as they are."""

@@ -63,6 +63,8 @@ class Surface(Protocol):
     name: str
     routes: frozenset[str]
     """Paths of POST requests that need a slot; a worker knows them under the same path."""
+    carries_context: bool
+    """Whether its requests can say with which context a model is to run."""
 
     def parse(self, route: str, body: bytes) -> ParsedRequest:
         """Read a request.
@@ -127,6 +129,18 @@ def read_flag(request: Mapping[str, Any], key: str, *, default: bool) -> bool:
     if not isinstance(value, bool):
         raise BadRequestError(f"{key} must be true or false, not {_json_type(value)}")
     return value
+
+
+def addressed(body: bytes, *, model: str, num_ctx: int | None) -> bytes:
+    """Return a body for another name of the model, and with the context that it is to run with.
+
+    A context that is the worker's own needs no word.
+    """
+    request = json.loads(body)
+    request["model"] = model
+    if num_ctx is not None:
+        request["options"] = {**(request.get("options") or {}), "num_ctx": num_ctx}
+    return json.dumps(request, ensure_ascii=False).encode()
 
 
 def last_count(pattern: bytes, tail: bytes) -> int | None:

@@ -54,7 +54,7 @@ class WorkerClient:
         return await self._get("/api/tags")
 
     async def residents(self, slots: int) -> Residents:
-        """Return what is loaded; `slots` is taken where the worker does not report them.
+        """Return what is loaded, by its weights; `slots` is taken where the worker does not report them.
 
         Raises:
             WorkerUnreachableError: no answer, or none that makes sense.
@@ -81,11 +81,9 @@ class WorkerClient:
             WorkerRefusedError: the engine cannot load it; the text is the engine's.
             WorkerUnreachableError: the worker went away.
         """
-        if embedding:
-            await self._ask(self._ollama.embed(model.name, "", keep_alive=-1))
-        else:
-            await self._ask(self._ollama.generate(model.name, keep_alive=-1))
-        return (await self._wait_until(lambda there: model.variant in there, slots))[model.variant]
+        await self._keep(model, -1, embedding=embedding)
+        weights = model.variant.weights
+        return (await self._wait_until(lambda there: weights in there, slots))[weights]
 
     async def unload(self, model: ModelRow, *, embedding: bool, slots: int) -> None:
         """Unload the model and return when it is gone.
@@ -94,11 +92,16 @@ class WorkerClient:
             WorkerRefusedError: the worker does not want to.
             WorkerUnreachableError: the worker went away.
         """
+        await self._keep(model, 0, embedding=embedding)
+        await self._wait_until(lambda there: model.variant.weights not in there, slots)
+
+    async def _keep(self, model: ModelRow, keep_alive: int, *, embedding: bool) -> None:
+        """Ask nothing of the model but to stay so long; it is asked with the options it is to run with."""
+        options = dict(model.variant.options)
         if embedding:
-            await self._ask(self._ollama.embed(model.name, "", keep_alive=0))
+            await self._ask(self._ollama.embed(model.name, "", keep_alive=keep_alive, options=options))
         else:
-            await self._ask(self._ollama.generate(model.name, keep_alive=0))
-        await self._wait_until(lambda there: model.variant not in there, slots)
+            await self._ask(self._ollama.generate(model.name, keep_alive=keep_alive, options=options))
 
     async def _wait_until(self, reached: Callable[[Residents], bool], slots: int) -> Residents:
         """Look at what is loaded until it is as wanted: a worker sends no events."""

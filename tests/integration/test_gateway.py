@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from supervisor.contract.config import GatewayConfig
+from supervisor.contract.config import GatewayConfig, ModelConfig
 from supervisor.contract.fleet import WorkerState
 from tests.support.fake_ollama import FakeOllama
 from tests.support.gateway import Bench, gateway, until
@@ -347,3 +347,49 @@ async def test_model_that_fits_nowhere_is_refused_with_the_numbers(tmp_path: Pat
     assert status == 500
     assert "20.0 GiB" in frames[0]["error"]
     assert worker.loads == []
+
+
+async def test_alias_means_the_model_it_stands_for(tmp_path: Path) -> None:
+    """On every surface; the worker hears the model's own name, and an unknown alias stays unknown."""
+    worker = FakeOllama("w0")
+    models = {"count": ModelConfig(aliases=("gpt-4o-mini",))}
+    async with gateway(tmp_path, worker, wishes=models) as bench:
+        assert (await ask(bench, model="gpt-4o-mini"))[0] == 200
+        chat = {"model": "gpt-4o-mini:latest", "messages": []}
+        async with bench.http.post(f"{bench.url}/v1/chat/completions", json=chat) as response:
+            assert response.status == 200
+        assert (await ask(bench, model="gpt-4o"))[0] == 404
+    assert [served["body"]["model"] for served in worker.served] == ["count", "count"]
+
+
+async def test_context_of_a_model_goes_with_its_loads_and_requests(tmp_path: Path) -> None:
+    """Otherwise each request would make the worker load the model again with its own context."""
+    worker = FakeOllama("w0")
+    models = {"count": ModelConfig(context_length=32)}
+    async with gateway(tmp_path, worker, wishes=models) as bench:
+        assert (await ask(bench, options={"seed": 1, "num_ctx": 999}))[0] == 200
+    assert worker.load_options == [{"num_ctx": 32}]
+    assert worker.served[0]["body"]["options"] == {"seed": 1, "num_ctx": 32}
+
+
+async def test_openai_request_that_cannot_carry_the_context_is_refused(tmp_path: Path) -> None:
+    """Ollama's /v1 would load the model anew with the worker's context: a 400 says what to do."""
+    worker = FakeOllama("w0")
+    models = {"count": ModelConfig(context_length=32)}
+    chat = {"model": "count", "messages": []}
+    async with (
+        gateway(tmp_path, worker, wishes=models, engine="ollama") as bench,
+        bench.http.post(f"{bench.url}/v1/chat/completions", json=chat) as response,
+    ):
+        assert response.status == 400
+        assert "context_length" in (await response.json())["error"]["message"]
+
+
+async def test_pinned_model_is_there_before_the_first_request(tmp_path: Path) -> None:
+    """It is loaded as soon as its worker is up, and stays."""
+    worker = FakeOllama("w0")
+    models = {"other": ModelConfig(pin=True)}
+    async with gateway(tmp_path, worker, wishes=models, keep_alive_s=0.0, max_loaded_models=2) as bench:
+        await until(lambda: worker.loads == ["other"], "the pinned model is loaded")
+        await ask(bench)
+        await until(lambda: worker.loaded == {"other"}, "the other model is unloaded again")

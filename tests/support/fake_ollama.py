@@ -14,6 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
+from supervisor.contract.config import ExternalWorker
 from supervisor.contract.fleet import Device, DeviceKind, WorkerState, WorkerStatus
 from supervisor.contract.wire import SERVER_BUSY, SLOTS_FIELD
 
@@ -36,12 +37,22 @@ class FakeOllama:
     hold: asyncio.Event = field(default_factory=asyncio.Event)
     """Answers wait for it after their first token."""
     loads: list[str] = field(default_factory=list)
+    load_options: list[dict[str, Any]] = field(default_factory=list)
     loading: int = 0
+    load_gate: asyncio.Event | None = None
+    """Loads wait for it."""
+    probes: int = 0
+    version: str | None = "0.24.0"
+    """None answers 404, as something that is no Ollama would."""
+    reports_slots: bool = True
+    """As Corral's own workers do; a real Ollama does not."""
+    host: str = "127.0.0.1"
     port: int = 0
     _runner: web.AppRunner | None = None
 
     async def start(self) -> None:
         app = web.Application()
+        app.router.add_get("/api/version", self.tell_version)
         app.router.add_get("/api/tags", self.tags)
         app.router.add_get("/api/ps", self.ps)
         app.router.add_post("/api/show", self.show)
@@ -49,7 +60,7 @@ class FakeOllama:
             app.router.add_post(path, self.infer)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        site = web.TCPSite(self._runner, self.host, self.port)
         await site.start()
         self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]  # no public way
 
@@ -69,7 +80,7 @@ class FakeOllama:
             "since_unix": 0.0,
             "pid": 1,
             "engine": "fake",
-            "base_url": f"http://127.0.0.1:{self.port}",
+            "base_url": self.url,
             "devices": (Device(kind=DeviceKind.CPU, id="0", label="CPU 0"),),
             "num_parallel": self.slots,
             "max_loaded_models": 1,
@@ -81,6 +92,21 @@ class FakeOllama:
         }
         return WorkerStatus(**{**values, **changes})
 
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    def external(self, **changes: Any) -> ExternalWorker:
+        """Return what a configuration file would say of this worker."""
+        values = {
+            "name": self.name,
+            "url": self.url,
+            "num_parallel": self.slots,
+            "memory": 2**30,
+            "keep_alive": -1,
+        }
+        return ExternalWorker.model_validate({**values, **changes})
+
     def digest(self, model: str) -> str:
         return f"digest-of-{model.removesuffix(':latest')}"
 
@@ -88,14 +114,20 @@ class FakeOllama:
         name = f"{model}:latest"
         return {"name": name, "model": name, "digest": self.digest(model), "size": self.size_bytes}
 
+    async def tell_version(self, _: web.Request) -> web.Response:
+        self.probes += 1
+        if self.version is None:
+            return web.Response(status=404, text="no such page")
+        return web.json_response({"version": self.version})
+
     async def tags(self, _: web.Request) -> web.Response:
         return web.json_response({"models": [self.row(model) for model in self.models]})
 
     async def ps(self, _: web.Request) -> web.Response:
-        rows = [
-            {**self.row(m), "size_vram": 0, SLOTS_FIELD: self.slots, "context_length": 64}
-            for m in self.loaded
-        ]
+        if self.loading:
+            self.offences.append("/api/ps asked during a load")
+        slots = {SLOTS_FIELD: self.slots} if self.reports_slots else {}
+        rows = [{**self.row(m), "size_vram": 0, "context_length": 64, **slots} for m in self.loaded]
         return web.json_response({"models": rows})
 
     async def show(self, _: web.Request) -> web.Response:
@@ -105,7 +137,7 @@ class FakeOllama:
         body = await request.json()
         model = body["model"].removesuffix(":latest")
         if "keep_alive" in body:
-            return await self.load_or_unload(model, body["keep_alive"])
+            return await self.load_or_unload(model, body["keep_alive"], body.get("options") or {})
         if model not in self.loaded:
             self.offences.append(f"answer of {model} asked, which is not loaded")
         if len(self.running) >= self.slots:
@@ -117,7 +149,7 @@ class FakeOllama:
         finally:
             self.running.remove(model)
 
-    async def load_or_unload(self, model: str, keep_alive: int) -> web.Response:
+    async def load_or_unload(self, model: str, keep_alive: int, options: dict[str, Any]) -> web.Response:
         if keep_alive == 0:
             if model in self.running:
                 self.offences.append(f"unload of {model}, which is busy")
@@ -126,9 +158,10 @@ class FakeOllama:
         if self.loading:
             self.offences.append("two loads at once")
         self.loading += 1
-        await asyncio.sleep(0)
+        await (self.load_gate.wait() if self.load_gate else asyncio.sleep(0))
         self.loading -= 1
         self.loads.append(model)
+        self.load_options.append(options)
         if self.load_errors:
             return web.json_response({"error": self.load_errors.popleft()}, status=500)
         self.loaded.add(model)
@@ -138,6 +171,8 @@ class FakeOllama:
         action = self.script.popleft() if self.script else "answer"
         if action == "busy":
             return web.json_response({"error": SERVER_BUSY}, status=503)
+        if action == "mute":
+            await self.hold.wait()
         if action == "reset":
             assert request.transport is not None
             request.transport.abort()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,8 @@ from pathlib import Path
 import aiohttp
 
 from gateway.app import Ports, running
-from supervisor.contract.config import Config, GatewayConfig
+from gateway.external.health import USUAL, Timings
+from supervisor.contract.config import Config, ExternalWorker, GatewayConfig, ModelConfig
 from supervisor.contract.fleet import FleetSnapshot, WorkerStatus, encode
 from supervisor.contract.runtime_dir import SUPERVISOR_SOCKET
 from tests.support.fake_ollama import FakeOllama
@@ -80,9 +81,18 @@ class Bench:
 
 @asynccontextmanager
 async def gateway(
-    directory: Path, *workers: FakeOllama, config: GatewayConfig | None = None, **changes: object
+    directory: Path,
+    *workers: FakeOllama,
+    config: GatewayConfig | None = None,
+    external: Sequence[ExternalWorker] = (),
+    wishes: Mapping[str, ModelConfig] | None = None,
+    timings: Timings = USUAL,
+    **changes: object,
 ) -> AsyncIterator[Bench]:
-    """Run a gateway before these workers; at the end no worker may have been wronged."""
+    """Run a gateway before these workers; at the end no worker may have been wronged.
+
+    Without any there is no supervisor either; `external` ones are the test's to start.
+    """
     snapshots = Snapshots(directory / SUPERVISOR_SOCKET)
     async with AsyncExitStack() as stack:
         for worker in workers:
@@ -94,9 +104,9 @@ async def gateway(
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
-        await stack.enter_async_context(
-            running(Config(gateway=config or GatewayConfig()), Ports(listener, directory))
-        )
+        whole = Config(gateway=config or GatewayConfig(), external=tuple(external), models=dict(wishes or {}))
+        ports = Ports(listener, directory, supervised=bool(workers), timings=timings)
+        await stack.enter_async_context(running(whole, ports))
         bench = Bench(url, str(directory / "gateway.sock"), snapshots, workers, http)
         bench.publish(**changes)
         yield bench
