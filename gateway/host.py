@@ -10,7 +10,6 @@ import asyncio
 import importlib
 import os
 import signal
-import socket
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,7 +49,7 @@ def user_id() -> int:
 
 def has_unix_sockets() -> bool:
     """Whether the operator's socket can be a unix socket."""
-    return hasattr(socket, "AF_UNIX") and hasattr(asyncio, "start_unix_server")
+    return hasattr(asyncio, "start_unix_server")
 
 
 @contextmanager

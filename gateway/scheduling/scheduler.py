@@ -289,7 +289,7 @@ class Scheduler:
         queue = self._queues.get(variant)
         if queue is None or len(queue) <= coming or self._at_most(variant):
             return None
-        return Demand(variant, queue.oldest_arrival, bool(replicas), self._protected())
+        return Demand(variant, queue.oldest_arrival, bool(replicas), self.protected())
 
     def _at_most(self, variant: Variant) -> bool:
         """Whether as many workers hold the model, if only on its way in or out, as may."""
@@ -304,15 +304,15 @@ class Scheduler:
     def _keep_at_least(self, variant: Variant, least: int, now: float) -> None:
         """Load what the operator wants kept, into free room or the room of idle models."""
         while len(self._replicas_of(variant)) < least and not self._at_most(variant):
-            demand = Demand(variant, now, has_replica=False, protected=self._protected())
+            demand = Demand(variant, now, has_replica=False, protected=self.protected())
             usable = [w for w in self._workers.values() if self._may_load(w, variant)]
             plan = plan_load(demand, usable, now=now, policy=self.policy)
             if plan is None:
                 return
             self._begin(plan, variant, now)
 
-    def _protected(self) -> frozenset[tuple[Instance, Variant]]:
-        """Return the replicas that no bound lets go."""
+    def protected(self) -> frozenset[tuple[Instance, Variant]]:
+        """Return the replicas that the operator's bounds keep: they outlive their keep-alive and are no victims."""
         floors = {v: bounds.least for v, bounds in self._bounds.items() if bounds.least}
         return frozenset(
             (worker.view.instance, variant)
@@ -340,7 +340,7 @@ class Scheduler:
             variant = worker.coming
             if variant is None or worker.replicas[variant].phase is not Phase.PLANNED:
                 continue
-            if self.queued(variant) or (worker.view.instance, variant) in self._protected():
+            if self.queued(variant) or (worker.view.instance, variant) in self.protected():
                 continue
             dropped = True
             for victim in worker.replicas.pop(variant).victims & worker.replicas.keys():
@@ -350,7 +350,7 @@ class Scheduler:
     def _expire_and_drain(self, worker: WorkerResidency, now: float) -> None:
         if not worker.view.ready:
             return
-        kept = self._protected()
+        kept = self.protected()
         for variant, replica in worker.replicas.items():
             expired = replica.expires_at is not None and replica.expires_at <= now
             if (worker.view.instance, variant) in kept:

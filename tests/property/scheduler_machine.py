@@ -341,7 +341,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         for worker in self.scheduler.workers:
             for variant, replica in worker.replicas.items():
                 expired = replica.expires_at is not None and replica.expires_at <= self.now
-                kept = (worker.view.instance, variant) in self.scheduler._protected()
+                kept = (worker.view.instance, variant) in self.scheduler.protected()
                 assert kept or not (expired and worker.view.ready), "an idle model outlived its keep-alive"
 
     @invariant()

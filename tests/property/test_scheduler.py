@@ -52,8 +52,8 @@ FAULTS = [
         "before.get(view.instance)",
         "next((w for i, w in before.items() if i.worker == view.instance.worker), None)",
     ),
-    Fault("pinned models are evicted", "protected=self._protected()", "protected=frozenset()"),
-    Fault("pinned models expire", "kept = self._protected()", "kept = frozenset()"),
+    Fault("pinned models are evicted", "protected=self.protected()", "protected=frozenset()"),
+    Fault("pinned models expire", "kept = self.protected()", "kept = frozenset()"),
     Fault("max_replicas is ignored", "most is not None and holders >= most", "False"),
     Fault("effective slots are not believed", "= event.resident.slots, event", "= 3, event"),
 ]
