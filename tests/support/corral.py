@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import yaml
 
 from tests.support.ollama_store import environment as ollama_environment
 from tests.support.ollama_store import import_models
-from tests.support.supervisor import PATIENCE_S, eventually, get
+from tests.support.supervisor import PATIENCE_S, children_of, eventually, get
 
 COMMAND: Final = str(Path(sys.executable).with_name("corral"))
 CONFIG: Final[dict[str, Any]] = {
@@ -47,10 +48,19 @@ class Corral:
         """Return one worker of it."""
         return next(worker for worker in self.ps()["workers"] if worker["worker"] == name)
 
-    def slots(self, name: str) -> dict[str, Any]:
-        """Return what the worker itself says of its slots."""
-        answer: dict[str, Any] = json.loads(get(f"{self.worker(name)['base_url']}/corral/slots"))
-        return answer
+    def busy(self, name: str) -> int:
+        """Return how many answers the worker computes, as far as its engine tells.
+
+        An embedded worker says what llama.cpp counts. Ollama tells nobody: there it is what the gateway
+        has given it, or 1 while a runner still computes what nobody waits for.
+        """
+        worker = self.worker(name)
+        if self.engine == "embedded":
+            slots = json.loads(get(f"{worker['base_url']}/corral/slots"))
+            assert slots["pending"] == 0, "requests wait inside the worker"
+            return int(slots["busy"])
+        given = sum(model["busy"] for model in worker["resident"])
+        return given or int(_computes(children_of(worker["pid"])))
 
     def wait_until_replaced(self, name: str, *, after: int) -> dict[str, Any]:
         """Return the worker once it is ready in an incarnation later than `after`."""
@@ -65,6 +75,21 @@ class Corral:
         """Return the structured log so far."""
         lines = (self.directory / "log").read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def _computes(pids: list[int]) -> bool:
+    """Return whether the processes take more than a tenth of a core's time in a fifth of a second."""
+    before = sum(map(_cpu_ticks, pids))
+    time.sleep(0.2)  # the time over which it is measured
+    return sum(map(_cpu_ticks, pids)) - before > 0.02 * os.sysconf("SC_CLK_TCK")
+
+
+def _cpu_ticks(pid: int) -> int:
+    try:
+        columns = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(columns[11]) + int(columns[12])
 
 
 def plain_environment() -> dict[str, str]:
