@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.fleet import Fleet
-from gateway.http.listing import FOR_EVER, expires_at, resident_row
+from gateway.http.listing import expires_at, resident_row
 from gateway.roster import instance_of
 from gateway.runtime import Runtime
 from gateway.scheduling.residency import Phase, Replica, WorkerResidency
@@ -54,9 +54,8 @@ class AdminHandlers:
         row = self._fleet.roster.model_on(worker.view.instance.worker, variant)
         if row is None:
             return {"name": variant.digest[:12], "phase": replica.phase}
-        stays = expires_at(replica, time.monotonic(), datetime.now(UTC))
-        if (worker.view.instance, variant) in self._runtime.scheduler.protected():
-            stays = FOR_EVER
+        pinned = (worker.view.instance, variant) in self._runtime.scheduler.protected()
+        stays = expires_at(replica, time.monotonic(), datetime.now(UTC), pinned=pinned)
         shown = resident_row(row, worker, replica, stays if replica.phase is Phase.RESIDENT else "")
         return {**shown, "phase": "draining" if replica.draining else replica.phase}
 

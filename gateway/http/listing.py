@@ -25,7 +25,7 @@ from supervisor.contract.wire import OLLAMA_API_VERSION, RUNNING_TEXT, model_not
 
 TAGS_MAX_AGE_S: Final = 2.0
 """A change of a store is seen this soon."""
-FOR_EVER: Final = "2318-01-01T00:00:00Z"
+_FOR_EVER: Final = "2318-01-01T00:00:00Z"
 """Ollama tells a time as far away for a model that stays."""
 
 
@@ -106,7 +106,7 @@ class ListingHandlers:
                 row = self._fleet.roster.model_on(worker.view.instance.worker, variant)
                 if row is not None and replica.phase is Phase.RESIDENT:
                     pinned = (worker.view.instance, variant) in kept
-                    stays = FOR_EVER if pinned else expires_at(replica, now, wall)
+                    stays = expires_at(replica, now, wall, pinned=pinned)
                     yield resident_row(row, worker, replica, stays)
 
 
@@ -128,10 +128,10 @@ def resident_row(row: ModelRow, worker: WorkerResidency, replica: Replica, expir
     }
 
 
-def expires_at(replica: Replica, now: float, wall: datetime) -> str:
+def expires_at(replica: Replica, now: float, wall: datetime, *, pinned: bool) -> str:
     """Return when the gateway will unload a replica: for a busy one, if its requests ended now."""
-    if replica.keep_alive_s is None:
-        return FOR_EVER
+    if pinned or replica.keep_alive_s is None:
+        return _FOR_EVER
     idle_since = now if replica.busy else replica.last_used
     moment = wall + timedelta(seconds=idle_since + replica.keep_alive_s - now)
     return moment.isoformat().replace("+00:00", "Z")

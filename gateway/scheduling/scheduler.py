@@ -312,7 +312,7 @@ class Scheduler:
             self._begin(plan, variant, now)
 
     def protected(self) -> frozenset[tuple[Instance, Variant]]:
-        """Return the replicas that the operator's bounds keep: they outlive their keep-alive and are no victims."""
+        """Return the replicas that the operator wants kept: no victims, and longer there than keep-alive."""
         floors = {v: bounds.least for v, bounds in self._bounds.items() if bounds.least}
         return frozenset(
             (worker.view.instance, variant)
