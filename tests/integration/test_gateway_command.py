@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import pytest
+import yaml
+
+from tests.support.corral import COMMAND, plain_environment
+from tests.support.fake_ollama import FakeOllama
+from tests.support.supervisor import ROOT
+
+PATIENCE_S: Final = 20.0
+GATEWAY: Final = (COMMAND, "gateway")
+POOR_GATEWAY: Final = (sys.executable, "-m", "tests.support.run_without_unix")
+
+
+@asynccontextmanager
+async def up(worker: FakeOllama) -> AsyncIterator[FakeOllama]:
+    """Run a fake worker that was not wronged at the end."""
+    await worker.start()
+    try:
+        yield worker
+    finally:
+        await worker.stop()
+    assert worker.offences == []
+
+
+def config_file(directory: Path, *workers: FakeOllama, listen: str = "127.0.0.1:0", **more: Any) -> Path:
+    """Write a configuration that fronts these workers."""
+    external = [{"name": worker.name, "url": worker.url, "memory": "1GiB"} for worker in workers]
+    file = directory / "external.yaml"
+    file.write_text(yaml.safe_dump({"listen": listen, "runtime_dir": "run", "external": external, **more}))
+    return file
+
+
+@dataclass(slots=True)
+class Command:
+    """A command that runs, with standard output and error as they came."""
+
+    process: asyncio.subprocess.Process
+
+    async def greeting(self) -> str:
+        """Return the URL of the ready line."""
+        assert self.process.stdout is not None
+        line = (await asyncio.wait_for(self.process.stdout.readline(), PATIENCE_S)).decode()
+        assert line.startswith("Corral is ready: "), line + await self.said()
+        return line.split()[3]
+
+    async def said(self) -> str:
+        """Return standard error once it has ended."""
+        return (await asyncio.wait_for(self.process.communicate(), PATIENCE_S))[1].decode()
+
+    async def refusal(self) -> str:
+        """Return why it ended with 2."""
+        said = await self.said()
+        assert self.process.returncode == 2, said
+        return said
+
+
+@asynccontextmanager
+async def command(*argv: str | Path) -> AsyncIterator[Command]:
+    """Run a command; it is gone afterwards."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *argv, stdout=pipe, stderr=pipe, env=plain_environment(), cwd=ROOT
+    )
+    try:
+        yield Command(process)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+
+
+async def ask(url: str) -> str:
+    """Send one request and return the worker that answered it."""
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(f"{url}/api/generate", json={"model": "count", "prompt": "x"}) as response,
+    ):
+        assert response.status == 200, await response.text()
+        await response.read()
+        return response.headers["X-Corral-Worker"]
+
+
+async def test_it_serves_external_workers_without_a_supervisor(tmp_path: Path) -> None:
+    """It says where, answers, shows them in `corral ps`, and ends with 0 on SIGTERM."""
+    async with up(FakeOllama("far")) as far:
+        file = config_file(tmp_path, far)
+        async with command(*GATEWAY, "--config", file) as corral:
+            url = await corral.greeting()
+            assert await ask(url) == "far"
+            async with command(COMMAND, "ps", "--config", file) as ps:
+                assert ps.process.stdout is not None
+                lines = (await ps.process.stdout.read()).decode().splitlines()
+            corral.process.terminate()
+            said = await corral.said()
+    assert corral.process.returncode == 0
+    assert lines[1].split()[:4] == ["far", far.url, "ready", "count:latest"]
+    assert "no fleet snapshots" not in said
+
+
+async def test_it_needs_nothing_that_windows_lacks(tmp_path: Path) -> None:
+    """Without uvloop, unix sockets and signal handlers it serves, says what is off, and ends with 0."""
+    async with (
+        up(FakeOllama("far")) as far,
+        command(*POOR_GATEWAY, "--config", config_file(tmp_path, far)) as corral,
+    ):
+        assert await ask(await corral.greeting()) == "far"
+        corral.process.terminate()
+        said = await corral.said()
+    assert corral.process.returncode == 0, said
+    assert "no administration: this system has no unix sockets" in said
+    assert not (tmp_path / "run").exists()
+
+
+async def test_a_file_without_external_workers_is_nothing_to_serve(tmp_path: Path) -> None:
+    """It says what to do instead."""
+    async with command(*GATEWAY, "--config", config_file(tmp_path)) as corral:
+        said = await corral.refusal()
+    assert said.endswith("nothing to serve: write external workers, or run corral up\n")
+
+
+async def test_a_taken_port_is_refused_with_both_remedies(tmp_path: Path) -> None:
+    """Nothing is started."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        listen = f"127.0.0.1:{other.getsockname()[1]}"
+        file = config_file(tmp_path, FakeOllama("far", port=1), listen=listen)
+        async with command(*GATEWAY, "--config", file) as corral:
+            said = await corral.refusal()
+    assert said == f"corral gateway: {listen} is taken: stop whoever has it, or set another `listen`\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [({"extrenal": []}, "extrenal"), ({"listen": "192.0.2.1:1"}, "192.0.2.1:1")],
+)
+async def test_a_wrong_file_starts_nothing(tmp_path: Path, more: dict[str, Any], words: str) -> None:
+    """Exit code 2 and what is wrong."""
+    file = config_file(tmp_path, FakeOllama("far", port=1), auth="none", **more)
+    async with command(*GATEWAY, "--config", file) as corral:
+        assert words in await corral.refusal()
+
+
+async def test_a_runtime_directory_that_is_in_use_is_refused(tmp_path: Path) -> None:
+    """A second one would take the first one's socket away."""
+    async with up(FakeOllama("far")) as far:
+        file = config_file(tmp_path, far)
+        async with command(*GATEWAY, "--config", file) as first:
+            await first.greeting()
+            async with command(*GATEWAY, "--config", file) as second:
+                said = await second.refusal()
+    assert f"is in use by another Corral (process {first.process.pid})" in said
+
+
+async def test_a_runtime_directory_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
+    """Sockets of theirs could lie in it."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run").chmod(0o722)
+    async with command(*GATEWAY, "--config", config_file(tmp_path, FakeOllama("far", port=1))) as corral:
+        assert "can be written to by others" in await corral.refusal()
