@@ -18,6 +18,7 @@ import ollama
 
 from gateway.roster import ModelDetails, ModelRow
 from gateway.scheduling.types import Resident, Variant
+from gateway.workers.effective_slots import effective_slots
 from supervisor.contract.wire import SLOTS_FIELD
 
 T = TypeVar("T")
@@ -25,6 +26,8 @@ Residents = dict[Variant, Resident]
 
 _POLL_S: Final = 0.05
 """Between looks at /api/ps after a load or an unload was answered; Ollama's list follows within 0.5 s."""
+_LISTED_WITHIN_S: Final = 1.0
+"""After a load was answered; with this much to spare that nothing but another name explains it."""
 _LIST_TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
 
 
@@ -44,6 +47,8 @@ class WorkerClient:
         self._base_url = base_url
         self._session = session
         self._ollama = ollama.AsyncClient(base_url, trust_env=False)
+        self._embeds: dict[str, bool] = {}
+        """By digest: whether the model only embeds. Asked once, because /api/ps does not tell."""
 
     async def tags(self) -> dict[str, Any]:
         """Return the answer of /api/tags.
@@ -54,13 +59,38 @@ class WorkerClient:
         return await self._get("/api/tags")
 
     async def residents(self, slots: int) -> Residents:
-        """Return what is loaded, by its weights; `slots` is taken where the worker does not report them.
+        """Return what is loaded, by its weights, with the slots that each model really has.
+
+        An embedded worker reports them; of an Ollama that was started with `slots` they are known by rule.
 
         Raises:
             WorkerUnreachableError: no answer, or none that makes sense.
         """
         rows = (await self._get("/api/ps")).get("models") or []
-        return {Variant(row["digest"]): _resident(row, slots) for row in rows if "digest" in row}
+        return {Variant(row["digest"]): await self._resident(row, slots) for row in rows if "digest" in row}
+
+    async def _resident(self, row: Mapping[str, Any], slots: int) -> Resident:
+        return Resident(
+            slots=row.get(SLOTS_FIELD) or await self._effective_slots(row, slots),
+            size_bytes=row.get("size") or 0,
+            size_vram_bytes=row.get("size_vram") or 0,
+            context_length=row.get("context_length") or 0,
+        )
+
+    async def _effective_slots(self, row: Mapping[str, Any], slots: int) -> int:
+        """Take a row of /api/ps or /api/tags."""
+        digest, details = row["digest"], row.get("details") or {}
+        if slots > 1 and digest not in self._embeds:
+            try:
+                self._embeds[digest] = _only_embeds(await self._ask(self._ollama.show(row["name"])))
+            except WorkerRefusedError:  # renamed or deleted since it was loaded
+                self._embeds[digest] = False
+        return effective_slots(
+            slots,
+            family=details.get("family") or "",
+            file_format=details.get("format") or "",
+            completes=not self._embeds.get(digest, False),
+        )
 
     async def details(self, model: ModelRow) -> ModelDetails:
         """Return what /api/show tells of the model.
@@ -70,12 +100,14 @@ class WorkerClient:
             WorkerUnreachableError: no answer.
         """
         shown = await self._ask(self._ollama.show(model.name))
-        info = dict(shown.modelinfo or {})
-        capabilities = shown.capabilities or []
-        return ModelDetails(info, "embedding" in capabilities and "completion" not in capabilities)
+        self._embeds[model.variant.digest] = _only_embeds(shown)
+        return ModelDetails(dict(shown.modelinfo or {}), _only_embeds(shown))
 
     async def load(self, model: ModelRow, *, embedding: bool, slots: int) -> Resident:
         """Load the model for good and return what became of it.
+
+        A model whose weights Ollama holds already, under another name, is answered by that runner and never
+        listed: once the load was answered and the list does not follow, it is taken for loaded.
 
         Raises:
             WorkerRefusedError: the engine cannot load it; the text is the engine's.
@@ -83,7 +115,15 @@ class WorkerClient:
         """
         await self._keep(model, -1, embedding=embedding)
         weights = model.variant.weights
-        return (await self._wait_until(lambda there: weights in there, slots))[weights]
+        try:
+            async with asyncio.timeout(_LISTED_WITHIN_S):
+                return (await self._wait_until(lambda there: weights in there, slots))[weights]
+        except TimeoutError:
+            return await self._resident_by_another_name(model, slots)
+
+    async def _resident_by_another_name(self, model: ModelRow, slots: int) -> Resident:
+        own = await self._effective_slots(model.row, slots)
+        return Resident(slots=own, size_bytes=model.size_bytes, size_vram_bytes=0, context_length=0)
 
     async def unload(self, model: ModelRow, *, embedding: bool, slots: int) -> None:
         """Unload the model and return when it is gone.
@@ -93,6 +133,7 @@ class WorkerClient:
             WorkerUnreachableError: the worker went away.
         """
         await self._keep(model, 0, embedding=embedding)
+        await asyncio.sleep(_POLL_S)  # an /api/ps in the very moment of the unload can crash an Ollama
         await self._wait_until(lambda there: model.variant.weights not in there, slots)
 
     async def _keep(self, model: ModelRow, keep_alive: int, *, embedding: bool) -> None:
@@ -135,10 +176,6 @@ class WorkerClient:
         return answer
 
 
-def _resident(row: Mapping[str, Any], slots: int) -> Resident:
-    return Resident(
-        slots=row.get(SLOTS_FIELD) or slots,
-        size_bytes=row.get("size") or 0,
-        size_vram_bytes=row.get("size_vram") or 0,
-        context_length=row.get("context_length") or 0,
-    )
+def _only_embeds(shown: ollama.ShowResponse) -> bool:
+    capabilities = shown.capabilities or []
+    return "embedding" in capabilities and "completion" not in capabilities
