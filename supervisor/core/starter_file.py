@@ -84,8 +84,8 @@ def _listen(values: Mapping[str, Taken], taken: tuple[Taken, ...]) -> str:
         if one.setting.variable == "OLLAMA_HOST" and not one.key and (address := _address(one)):
             lines += [
                 f"# {_why(one)} is {_quoted(one.setting.value)}: other machines reach Ollama there,",
-                "# without keys. Shall they reach Corral, too? Then remove the # from these two lines, and delete",
-                "# the line behind them:",
+                "# without keys. Shall they reach Corral, too? Then remove the # from these two lines,",
+                "# and delete the line behind them:",
                 "# auth: none",
                 f"# {_line('listen', address)}",
             ]
