@@ -11,9 +11,9 @@ import socket
 from collections.abc import Iterator
 from typing import Final
 
-_SILENCE_S: Final = 10
+SILENCE_S: Final = 10
 """A peer that acknowledges nothing for so long is gone."""
-_IDLE_S: Final = 5
+IDLE_S: Final = 5
 """Without traffic the peer is asked for a sign of life after this long, and then every second."""
 
 Option = tuple[int, int, int]
@@ -26,11 +26,11 @@ def socket_options() -> tuple[Option, ...]:
 
 def _tcp_options() -> Iterator[Option]:
     values = {
-        "TCP_USER_TIMEOUT": _SILENCE_S * 1000,  # Linux: data that is not acknowledged, and keepalive too
-        "TCP_KEEPIDLE": _IDLE_S,
-        "TCP_KEEPALIVE": _IDLE_S,  # what macOS calls TCP_KEEPIDLE
+        "TCP_USER_TIMEOUT": SILENCE_S * 1000,  # Linux: data that is not acknowledged, and keepalive too
+        "TCP_KEEPIDLE": IDLE_S,
+        "TCP_KEEPALIVE": IDLE_S,  # what macOS calls TCP_KEEPIDLE
         "TCP_KEEPINTVL": 1,
-        "TCP_KEEPCNT": _SILENCE_S - _IDLE_S,
+        "TCP_KEEPCNT": SILENCE_S - IDLE_S,
     }
     for name, value in values.items():
         option = getattr(socket, name, None)

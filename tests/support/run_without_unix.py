@@ -20,7 +20,7 @@ def lacking(*_: Any) -> NoReturn:
 def take_away() -> None:
     """Make this interpreter poorer."""
     sys.modules.update(dict.fromkeys(["uvloop", "fcntl", "grp", "pwd"]))  # type: ignore[arg-type]  # None bars the import
-    asyncio.SelectorEventLoop.add_signal_handler = lacking  # type: ignore[method-assign]
+    asyncio.SelectorEventLoop.add_signal_handler = lacking  # type: ignore[assignment,method-assign]  # that is the point
     for module, name in (
         (os, "getuid"),
         (os, "geteuid"),
