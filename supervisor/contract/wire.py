@@ -23,6 +23,10 @@ MODEL_REQUIRED: Final = "model is required"
 SLOTS_FIELD: Final = "num_parallel"
 """Extra field of a Corral worker's /api/ps rows: the slots that the resident model really has."""
 
+WEIGHTS_FIELD: Final = "weights"
+"""Extra field of a Corral worker's /api/tags and /api/ps rows: `sha256:…` of the weights, which are loaded
+once for all names over them; empty while the file is still being hashed."""
+
 
 def model_not_found(name: str) -> str:
     """The 404 of generate, chat and the /v1 routes."""

@@ -7,14 +7,20 @@ from pathlib import Path
 
 from supervisor.core.fitting import KnownModel
 from supervisor.core.paths import Paths
-from supervisor.models.directory import Directory, ModelFile
+from supervisor.models.directory import Directory
+from supervisor.models.library import Library
+from supervisor.models.model import ModelFile
+from supervisor.models.store import Store
 
 
-def find_models(engine: str, paths: Paths) -> Mapping[str, KnownModel] | None:
-    """Return what an engine's workers will find, by the key of a model's name; None if that is not known."""
-    if engine != "embedded":
-        return None
-    found = Directory(Path(paths.gguf_dir), _say_nothing).scan()
+def find_models(engine: str, paths: Paths) -> Mapping[str, KnownModel]:
+    """Return what an engine's workers will find, by the key of a model's name.
+
+    Ollama has its store, and the embedded engine has its directory as well.
+    """
+    store = Store(Path(paths.store), _say_nothing)
+    directory = Directory(Path(paths.gguf_dir), _say_nothing) if engine == "embedded" else None
+    found = Library(directory, store, _say_nothing).scan()
     return {key: _known(model) for key, model in found.items()}
 
 

@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from supervisor.models.directory import FileId
+from supervisor.models.model import FileId
 
 _HEX_DIGITS: Final = 64
 

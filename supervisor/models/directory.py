@@ -8,14 +8,15 @@ then tells the client why.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from supervisor.contract.names import InvalidModelNameError, ModelName
 from supervisor.models.facts import NOTHING_KNOWN, ModelFacts, facts_of
 from supervisor.models.gguf import InvalidGgufError, TruncatedGgufError, parse_header
+from supervisor.models.model import FileId, ModelFile
 
 _SUFFIX: Final = ".gguf"
 _FIRST_READ_BYTES: Final = 2**20
@@ -28,24 +29,6 @@ class Report(Protocol):
 
     def __call__(self, event: str, *, file: str, reason: str) -> object:
         """Tell a person."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileId:
-    """What tells one state of a file from another without reading it."""
-
-    path: str
-    size_bytes: int
-    mtime_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFile:
-    """One model of the directory."""
-
-    name: ModelName
-    id: FileId
-    facts: ModelFacts
 
 
 class Directory:
@@ -63,26 +46,30 @@ class Directory:
         Two files that differ only in case are one model: the first in alphabetical order wins.
         """
         found: dict[str, ModelFile] = {}
-        for file_id in _gguf_files(self._path):
-            model = self._model(file_id)
+        for file in _gguf_files(self._path):
+            model = self._model(file)
             if model is not None:
                 found.setdefault(model.name.key, model)
         return found
 
-    def _model(self, file_id: FileId) -> ModelFile | None:
-        if self._ids.get(file_id.path) != file_id:
-            self._known[file_id.path] = self._read(file_id)
-            self._ids[file_id.path] = file_id
-        return self._known[file_id.path]
+    def is_current(self, model: ModelFile) -> bool:
+        """Return whether the model's file is as it was when it was read."""
+        return self._known.get(model.id.path) is model and file_id(model.id.path) == model.id
 
-    def _read(self, file_id: FileId) -> ModelFile | None:
-        path = Path(file_id.path)
+    def _model(self, file: FileId) -> ModelFile | None:
+        if self._ids.get(file.path) != file:
+            self._known[file.path] = self._read(file)
+            self._ids[file.path] = file
+        return self._known[file.path]
+
+    def _read(self, file: FileId) -> ModelFile | None:
+        path = Path(file.path)
         try:
             name = ModelName.parse(path.name[: -len(_SUFFIX)])
         except InvalidModelNameError as error:
             self._report("model_file_skipped", file=path.name, reason=str(error))
             return None
-        return ModelFile(name, file_id, self._facts(path))
+        return ModelFile(name, file, self._facts(path))
 
     def _facts(self, path: Path) -> ModelFacts:
         try:
@@ -116,16 +103,16 @@ def read_facts(path: Path) -> ModelFacts:
 def _gguf_files(path: Path) -> list[FileId]:
     try:
         with os.scandir(path) as entries:
-            named = sorted((e for e in entries if e.name.endswith(_SUFFIX)), key=lambda e: e.name)
+            named = sorted(entry.path for entry in entries if entry.name.endswith(_SUFFIX))
     except OSError:
         return []
-    return [found for entry in named if (found := _file_id(entry)) is not None]
+    return [found for path_ in named if (found := file_id(path_)) is not None]
 
 
-def _file_id(entry: os.DirEntry[str]) -> FileId | None:
-    """A file may vanish between the listing and the stat; then it is not there."""
+def file_id(path: str) -> FileId | None:
+    """Return the state of a file; None when there is no such file (any more)."""
     try:
-        stat = entry.stat()
-        return FileId(entry.path, stat.st_size, stat.st_mtime_ns) if entry.is_file() else None
+        state = os.stat(path)  # noqa: PTH116 -- one call for a path that is text, once a model and request
     except OSError:
         return None
+    return FileId(path, state.st_size, state.st_mtime_ns) if stat.S_ISREG(state.st_mode) else None

@@ -22,7 +22,9 @@ from supervisor.engines.embedded.settings import Settings, SettingsError, parse_
 from supervisor.engines.embedded.upstream import open_session
 from supervisor.engines.embedded.worker import Starter, Worker
 from supervisor.models.digests import Digests, cache_directory
-from supervisor.models.directory import Directory
+from supervisor.models.directory import Directory, Report
+from supervisor.models.library import Library
+from supervisor.models.store import Store
 
 _SHARE_OF_RAM = 0.8
 
@@ -44,7 +46,7 @@ def main() -> int:
 
 async def _serve(settings: Settings) -> int:
     log = structlog.get_logger()
-    directory = Directory(Path(settings.gguf_dir), log.warning)
+    library = _library(settings, log.warning)
     core = Residency(
         max_loaded=settings.max_loaded_models,
         max_queue=settings.max_queue,
@@ -53,9 +55,9 @@ async def _serve(settings: Settings) -> int:
     )
     worker = Worker(
         settings=settings,
-        directory=directory,
+        library=library,
         digests=Digests(cache_directory(os.environ)),
-        leases=Leases(core, Starter(directory, usable_threads()), log.info),
+        leases=Leases(core, Starter(library, usable_threads()), log.info),
         session=open_session(),
     )
     stop = _on_signals()
@@ -67,11 +69,20 @@ async def _serve(settings: Settings) -> int:
         print(f"embedded worker: cannot listen on OLLAMA_HOST: {error}", file=sys.stderr)  # noqa: T201 -- as above
         await worker.session.close()
         return EXIT_FAILED
-    worker.digests.begin(m.id for m in directory.scan().values())
-    log.info("listening", host=settings.host, port=settings.port, models=len(directory.scan()))
+    models = library.scan().values()
+    worker.digests.begin(m.id for m in models if m.entry is None)
+    log.info("listening", host=settings.host, port=settings.port, models=len(models))
     await stop.wait()
     _end(worker)
     return EXIT_OK
+
+
+def _library(settings: Settings, report: Report) -> Library:
+    return Library(
+        Directory(Path(settings.gguf_dir), report) if settings.gguf_dir else None,
+        Store(Path(settings.store), report) if settings.store else None,
+        report,
+    )
 
 
 def _on_signals() -> asyncio.Event:

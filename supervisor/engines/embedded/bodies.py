@@ -58,6 +58,7 @@ _ANSWER: Final = {
     "shift": Kind.FLAG,
     "logprobs": Kind.FLAG,
     "top_logprobs": Kind.INT,
+    "_debug_render_only": Kind.FLAG,
 }
 _OPENAI: Final = {
     "model": Kind.TEXT,

@@ -16,7 +16,7 @@ from supervisor.engines.embedded.listing import modified_at
 from supervisor.engines.embedded.native import answer_frames, chat_call, generate_call
 from supervisor.engines.embedded.vectors import embed_answer
 from supervisor.engines.embedded.worker import Worker
-from supervisor.models.directory import ModelFile
+from supervisor.models.model import ModelFile
 
 
 class OpenAiRoutes:
@@ -52,7 +52,7 @@ class OpenAiRoutes:
 
     async def models(self, _request: web.Request) -> web.Response:
         """GET /v1/models."""
-        models = sorted(self._worker.directory.scan().values(), key=lambda m: -m.id.mtime_ns)
+        models = sorted(self._worker.library.scan().values(), key=lambda m: -m.modified_ns)
         data = [_entry(model, model.name.short) for model in models] or None
         return _json({"object": "list", "data": data})
 

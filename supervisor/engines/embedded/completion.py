@@ -7,14 +7,17 @@ for the answer, so one token less than in Ollama is left of such a prompt.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
+from supervisor.engines.embedded.answers import Calls, Reading, Thoughts
 from supervisor.engines.embedded.events import End, Event, Reader
 from supervisor.engines.embedded.failures import BAD_REQUEST, INPUT_TOO_LONG, ApiError, RunnerLostError
-from supervisor.engines.embedded.prompts import Conversation, Job, Text
+from supervisor.engines.embedded.prompts import Conversation, Job, Templated, Text
 from supervisor.engines.embedded.upstream import PromptOverflowError, Upstream
+from supervisor.models.prompt_tags import thinking_marks, tool_mark
 
 
 async def answer(upstream: Upstream, job: Job, *, context_length: int) -> AsyncGenerator[Event]:
@@ -44,34 +47,61 @@ async def context_tokens(upstream: Upstream, job: Job, text: str) -> tuple[int, 
     prompt = job.prompt
     if isinstance(prompt, Text) and not isinstance(prompt.prompt, str):
         return (*prompt.prompt, *await _tokens(upstream, text))
-    rendered = prompt.prompt if isinstance(prompt, Text) else await _rendered(upstream, prompt)
-    assert isinstance(rendered, str)
-    return await _tokens(upstream, rendered + text)
+    return await _tokens(upstream, await rendered_text(upstream, job) + text)
+
+
+async def rendered_text(upstream: Upstream, job: Job) -> str:
+    """Return the prompt as text.
+
+    Raises:
+        ApiError: its template cannot be rendered.
+    """
+    if not isinstance(job.prompt, Text):
+        return await _rendered(upstream, job.prompt)
+    assert isinstance(job.prompt.prompt, str)
+    return job.prompt.prompt
 
 
 async def _events(upstream: Upstream, job: Job) -> AsyncGenerator[Event]:
-    reader = Reader()
+    reader, reading = Reader(), _reading(job)
     path, body = job.request()
     complete = False
     async with aclosing(upstream.stream(path, body)) as items:
         async for item in items:
-            for event in reader.read(item):
-                complete = isinstance(event, End)
-                yield event
+            for told in reader.read(item):
+                complete = isinstance(told, End)
+                for event in reading.read(told):
+                    yield event
     if not complete:
         raise RunnerLostError
 
 
 async def _resumed(upstream: Upstream, job: Job) -> Job:
     """Put the tokens of an earlier answer before the new prompt."""
-    if not isinstance(job.prompt, Conversation) or not job.prompt.after:
+    if isinstance(job.prompt, Text) or not job.prompt.after:
         return job
     return replace(job, prompt=Text(await _rendered(upstream, job.prompt)))
 
 
+def _reading(job: Job) -> Reading:
+    """Return what takes the answer apart; llama.cpp has done it where it applied the template itself."""
+    reading = Reading(lambda: f"call_{secrets.token_hex(4)}")
+    if not isinstance(job.prompt, Templated):
+        return reading
+    tree = job.prompt.template.tree
+    opening, closing = thinking_marks(tree)
+    if opening and job.prompt.turn.think and not job.has_format:
+        reading.thoughts = Thoughts(opening, closing)
+        if job.prompt.text.strip().endswith(opening):
+            reading.thoughts.add(opening)
+    if job.tools:
+        reading.calls = Calls(tool_mark(tree), job.tools)
+    return reading
+
+
 async def _shortened(upstream: Upstream, job: Job, limit: int) -> Job:
     prompt = job.prompt
-    if isinstance(prompt, Conversation):
+    if not isinstance(prompt, Text):
         prompt = await _fewer_messages(upstream, prompt, limit)
         tokens = await _tokens(upstream, await _rendered(upstream, prompt))
     elif isinstance(prompt.prompt, str):
@@ -81,7 +111,9 @@ async def _shortened(upstream: Upstream, job: Job, limit: int) -> Job:
     return replace(job, prompt=prompt if len(tokens) <= limit else Text(cut(tokens, job.keep, limit)))
 
 
-async def _fewer_messages(upstream: Upstream, prompt: Conversation, limit: int) -> Conversation:
+async def _fewer_messages(
+    upstream: Upstream, prompt: Conversation | Templated, limit: int
+) -> Conversation | Templated:
     """Return it with the fewest of its oldest messages left out; bisected, as each try renders all."""
     least, most = 0, len(prompt.messages) - 1
     while least < most:
@@ -97,9 +129,11 @@ def cut(tokens: tuple[int, ...], keep: int, limit: int) -> tuple[int, ...]:
     return (*tokens[:kept], *tokens[len(tokens) - (limit - kept) :])
 
 
-async def _rendered(upstream: Upstream, prompt: Conversation) -> str:
-    answer = await upstream.call("/apply-template", prompt.template_body())
+async def _rendered(upstream: Upstream, prompt: Conversation | Templated) -> str:
     before = await _text(upstream, prompt.after) if prompt.after else ""
+    if isinstance(prompt, Templated):
+        return before + prompt.text
+    answer = await upstream.call("/apply-template", prompt.template_body())
     return before + str(answer["prompt"])
 
 

@@ -37,7 +37,7 @@ async def deliver(
             answer = rendering.whole(whole([frame async for frame in frames]))
             return json_response(answer, content_type=rendering.whole_type)
         first = await anext(frames)
-        if first.get("done_reason") in _SINGLE:
+        if first.get("done_reason") in _SINGLE or "_debug_info" in first:
             return json_response(rendering.whole(first))
         return await _send(request, first, frames, rendering)
 

@@ -10,6 +10,8 @@ from supervisor.core.spec import WorkerSpec
 from supervisor.engines.engine import Launch
 
 GGUF_DIR_VARIABLE: Final = "CORRAL_GGUF_DIR"
+STORE_VARIABLE: Final = "OLLAMA_MODELS"
+"""Ollama's own name for it; the store is only read, and need not exist."""
 MEMORY_VARIABLE: Final = "CORRAL_MEMORY_BYTES"
 
 
@@ -37,6 +39,7 @@ class EmbeddedEngine:
                 "OLLAMA_CONTEXT_LENGTH": str(spec.context_length),
                 "OLLAMA_KEEP_ALIVE": "-1s",
                 GGUF_DIR_VARIABLE: spec.gguf_dir,
+                STORE_VARIABLE: spec.store,
                 MEMORY_VARIABLE: str(spec.memory_bytes),
             },
         )

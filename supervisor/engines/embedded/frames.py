@@ -66,6 +66,13 @@ class Framer:
             frame["context"] = list(figures.context)
         return frame | {name: number for name, number in numbers.items() if number}
 
+    def rendered(self, prompt: str, moment: datetime) -> Frame:
+        """Return the answer to a request that only wants to see its prompt."""
+        frame = self._frame(moment, "")
+        if self.chat:
+            frame["message"] = {"role": "", "content": ""}
+        return frame | {"_debug_info": {"rendered_template": prompt}}
+
     def empty(self, reason: str, moment: datetime) -> Frame:
         """Return the answer to a request without a prompt: `load` or `unload`."""
         return self._frame(moment, "") | {"done": True, "done_reason": reason}

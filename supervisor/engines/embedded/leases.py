@@ -105,7 +105,7 @@ class Leases:
 
     def waiting(self) -> dict[str, int]:
         """Return how many requests wait, by model."""
-        models = [ask.variant.model for ask in self._core.waiting]
+        models = [ask.model for ask in self._core.waiting]
         return {model: models.count(model) for model in models}
 
     def close(self) -> None:
@@ -164,7 +164,7 @@ class Leases:
         except (ApiError, OSError) as error:
             self._runners.pop(load.incarnation, None)
             del self._loads[load.incarnation]
-            self._report("load_failed", model=load.variant.model, reason=str(error))
+            self._report("load_failed", model=load.model, reason=str(error))
             self._act(self._core.load_failed(load.incarnation, str(error), self._now()))
             return
         del self._loads[load.incarnation]
@@ -176,7 +176,7 @@ class Leases:
     def _report_loaded(self, load: Load, runner: Runner, size_bytes: int | None, took_s: float) -> None:
         self._report(
             "loaded",
-            model=load.variant.model,
+            model=load.model,
             pid=runner.pid,
             slots=load.slots,
             context_length=load.variant.context_length,
@@ -196,7 +196,7 @@ class Leases:
             runner.gone.set()
 
     def _model(self, incarnation: Incarnation) -> str:
-        models = (r.variant.model for r in self._core.residents if r.incarnation == incarnation)
+        models = (r.names[0] for r in self._core.residents if r.incarnation == incarnation)
         return next(models, "?")
 
 

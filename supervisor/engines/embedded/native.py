@@ -7,20 +7,26 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
 from supervisor.contract import wire
 from supervisor.engines.embedded import bodies
-from supervisor.engines.embedded.completion import answer, context_tokens
+from supervisor.engines.embedded.completion import answer, context_tokens, rendered_text
 from supervisor.engines.embedded.delivery import deliver
 from supervisor.engines.embedded.events import End, Event
-from supervisor.engines.embedded.failures import BAD_REQUEST, NOT_FOUND, ApiError
+from supervisor.engines.embedded.failures import (
+    BAD_REQUEST,
+    INTERNAL,
+    NOT_FOUND,
+    ApiError,
+    RunnerUnreachedError,
+)
 from supervisor.engines.embedded.frames import Figures, Frame, Framer
-from supervisor.engines.embedded.options import check_options
 from supervisor.engines.embedded.prompts import (
     Job,
+    Setting,
     chat_job,
     check_generate,
     check_think,
@@ -30,7 +36,10 @@ from supervisor.engines.embedded.prompts import (
 from supervisor.engines.embedded.rendering import Native
 from supervisor.engines.embedded.upstream import Upstream
 from supervisor.engines.embedded.worker import Worker, keep_alive_of
-from supervisor.models.directory import ModelFile
+from supervisor.models.model import ModelFile, StoreEntry
+
+_MOST_UNREACHED: Final = 3
+"""Runners that may be found dead, one after the other, for one request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,16 +106,38 @@ async def answer_frames(worker: Worker, call: Call) -> AsyncGenerator[Frame]:
         worker.leases.unload(call.model.name.key)
         yield call.framer.empty("unload", _now())
         return
-    options = _check(call)
+    _check(call)
+    options = worker.options(call.model, call.body)
+    unreached = 0
+    while True:
+        try:
+            async with aclosing(_on_runner(worker, call, options, keep_alive_s)) as frames:
+                async for frame in frames:
+                    yield frame
+        except RunnerUnreachedError:  # it ended while it was idle: the next lease loads another
+            unreached += 1
+            if unreached > _MOST_UNREACHED:
+                raise
+        else:
+            return
+
+
+async def _on_runner(
+    worker: Worker, call: Call, options: Mapping[str, Any], keep_alive_s: float | None
+) -> AsyncGenerator[Frame]:
     context_length = worker.context_length(call.model, options)
     make = chat_job if call.chat else generate_job
+    setting = Setting(model=call.model, context_length=context_length, today=_now().astimezone().date())
     async with worker.lease(call.model, options, keep_alive_s) as runner:
         load_ns = time.monotonic_ns() - call.began_ns
         if call.empty:
             yield call.framer.empty("load", _now())
             return
-        job = make(call.body, options, call.model.facts, context_length=context_length)
+        job = make(call.body, options, setting)
         upstream = worker.upstream(runner)
+        if call.body.get("_debug_render_only"):
+            yield call.framer.rendered(await rendered_text(upstream, job), _now())
+            return
         async with aclosing(answer(upstream, job, context_length=context_length)) as events:
             async for frame in _frames(call, job, events, upstream, load_ns):
                 yield frame
@@ -129,22 +160,32 @@ async def _frames(
         yield framer.end(event, Figures(total_ns=total_ns, load_ns=load_ns, context=context), _now())
 
 
-def _check(call: Call) -> dict[str, Any]:
-    """Return the checked options, once all else is known to be acceptable."""
-    facts = call.model.facts
+def _check(call: Call) -> None:
+    """Refuse what the model cannot do."""
+    model, body = call.model, call.body
     if not call.chat:
-        check_generate(call.body)
-    check_think(call.body, facts)
-    name = call.model.name
+        check_generate(body)
+    check_think(body, model)
+    name = model.name
     full_name = f"{name.host}/{name.namespace}/{name.model}:{name.tag}"
-    if facts.embeds:
+    if model.facts.embeds:
         verb = "chat" if call.chat else "generate"
-        raise ApiError(BAD_REQUEST, f'"{call.body["model"]}" does not support {verb}')
-    if call.body.get("tools") and "tools" not in facts.capabilities:
-        raise ApiError(BAD_REQUEST, f"{full_name} does not support tools")
-    if call.body.get("suffix"):
-        raise ApiError(BAD_REQUEST, f"{full_name} does not support insert")
-    return check_options(call.body.get("options", {}))
+        raise ApiError(BAD_REQUEST, f'"{body["model"]}" does not support {verb}')
+    for wanted, capability in (("tools", "tools"), ("suffix", "insert")):
+        if body.get(wanted) and capability not in model.capabilities:
+            raise ApiError(BAD_REQUEST, f"{full_name} does not support {capability}")
+    if model.entry is not None:
+        _check_layers(call, model.entry)
+
+
+def _check_layers(call: Call, entry: StoreEntry) -> None:
+    """Refuse what layers ask for and this engine has not, rather than answer something else."""
+    body, messages = call.body, call.body.get("messages", ())
+    if entry.problem and not body.get("raw") and not body.get("template") and not call.empty:
+        raise ApiError(INTERNAL, entry.problem)
+    if entry.modelfile.projectors and (body.get("images") or any(m.get("images") for m in messages)):
+        text = f"{call.model.name.short}: this engine cannot see images; use the engine ollama"
+        raise ApiError(BAD_REQUEST, text)
 
 
 class NativeRoutes:

@@ -1,8 +1,9 @@
 """A native request body as a request to llama.cpp. Pure.
 
 Decides which of llama.cpp's two routes answers: `/completion` for text that is ready to be continued
-(raw, or no chat template), `/v1/chat/completions` for messages, where llama.cpp applies the model's own
-template and takes tool calls and thinking out of the answer. The body is one that `bodies.py` checked.
+(raw, rendered with the template of a store, or no chat template), `/v1/chat/completions` for messages,
+where llama.cpp applies the template of the GGUF file and takes tool calls and thinking out of the answer.
+The body is one that `bodies.py` checked; time and chance are arguments.
 """
 
 from __future__ import annotations
@@ -10,11 +11,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any, Final
 
+from supervisor.engines.embedded.answers import Thoughts
 from supervisor.engines.embedded.failures import BAD_REQUEST, INTERNAL, ApiError
 from supervisor.engines.embedded.options import sampling
 from supervisor.models.facts import ModelFacts
+from supervisor.models.gotemplate.lexer import TemplateError
+from supervisor.models.model import ModelFile
+from supervisor.models.modelfile import Modelfile
+from supervisor.models.prompt_template import PromptTemplate, Turn
 
 _MOST_LOGPROBS: Final = 20
 _THINK_LEVELS: Final = ("high", "medium", "low", "max")
@@ -51,11 +58,40 @@ class Conversation:
 
     def without_oldest(self, count: int) -> Conversation:
         """Return it without its first `count` messages, except those of the system."""
-        kept = [m for m in self.messages[:count] if m.get("role") == "system"]
-        return replace(self, messages=(*kept, *self.messages[count:]))
+        return replace(self, messages=_without_oldest(self.messages, count))
 
 
-Prompt = Text | Conversation
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Templated:
+    """Messages for the template of a store, or of a request."""
+
+    template: PromptTemplate
+    turn: Turn
+    after: tuple[int, ...] = ()
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The conversation."""
+        return self.turn.messages
+
+    @property
+    def text(self) -> str:
+        """The prompt.
+
+        Raises:
+            ApiError: 500, the template cannot be rendered; the text names the construct.
+        """
+        try:
+            return self.template.render(self.turn)
+        except TemplateError as error:
+            raise ApiError(INTERNAL, f"template: {error}") from error
+
+    def without_oldest(self, count: int) -> Templated:
+        """Return it without its first `count` messages, except those of the system."""
+        return replace(self, turn=replace(self.turn, messages=_without_oldest(self.messages, count)))
+
+
+Prompt = Text | Conversation | Templated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +107,13 @@ class Job:
     """Tokens at the start of the prompt that a cut spares."""
     logprobs: int
     """How many alternatives to ask for at each token; 0 for none."""
+    tools: tuple[str, ...] = ()
+    """Names of the tools that the answer may call, where it is read here (see `answers.py`)."""
+
+    @property
+    def has_format(self) -> bool:
+        """The answer is held to a JSON schema."""
+        return "json_schema" in self.parameters
 
     def request(self) -> tuple[str, dict[str, Any]]:
         """Return the route and body for llama.cpp."""
@@ -79,6 +122,8 @@ class Job:
                 text = prompt if isinstance(prompt, str) else list(prompt)
                 body = {**self.parameters, "prompt": text}
                 return "/completion", body | ({"n_probs": self.logprobs} if self.logprobs else {})
+            case Templated():
+                return replace(self, prompt=Text(self.prompt.text)).request()
             case Conversation():
                 body = {**self.parameters, **self.prompt.template_body()}
                 body["max_tokens"] = self.parameters["n_predict"]
@@ -96,12 +141,9 @@ def check_generate(body: Mapping[str, Any]) -> None:
     """Raise Ollama's 400 for fields that contradict each other."""
     if body.get("raw") and any(body.get(name) for name in ("template", "system", "context")):
         raise ApiError(BAD_REQUEST, "raw mode does not support template, system, or context")
-    if body.get("template"):
-        text = "template: Go templates are not supported here; the model's own template is used"
-        raise ApiError(BAD_REQUEST, text)
 
 
-def check_think(body: Mapping[str, Any], facts: ModelFacts) -> None:
+def check_think(body: Mapping[str, Any], model: ModelFile) -> None:
     """Raise Ollama's 400 for a value that is none, and for thinking of a model that cannot."""
     think = body.get("think")
     if think is None or think is False:
@@ -109,49 +151,139 @@ def check_think(body: Mapping[str, Any], facts: ModelFacts) -> None:
     if think is not True and think not in _THINK_LEVELS:
         levels = '"high", "medium", "low", "max", true, or false'
         raise ApiError(BAD_REQUEST, f"invalid think value: {json.dumps(think)} (must be {levels})")
-    if "thinking" not in facts.capabilities:
+    if "thinking" not in model.capabilities:
         raise ApiError(BAD_REQUEST, f'"{body.get("model", "")}" does not support thinking')
 
 
-def generate_job(
-    body: Mapping[str, Any], options: Mapping[str, Any], facts: ModelFacts, *, context_length: int
-) -> Job:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What a prompt depends on beside the request."""
+
+    model: ModelFile
+    context_length: int
+    """Tokens of one slot."""
+    today: date
+
+
+def generate_job(body: Mapping[str, Any], options: Mapping[str, Any], setting: Setting) -> Job:
     """Return the job of an /api/generate request.
 
     Raises:
-        ApiError: the format or the context is invalid.
+        ApiError: the format, the context or a template is invalid.
     """
+    model = setting.model
+    after = _known_tokens(body.get("context", ()), model.facts)
+    template = _requested_template(body) or model.template
     prompt: Prompt
-    if body.get("raw") or not facts.chat_template:
+    if body.get("raw"):
         prompt = Text(body.get("prompt", ""))
+    elif template is not None:
+        prompt = Templated(template=template, turn=_generate_turn(body, setting), after=after)
+    elif model.facts.chat_template:
+        messages = tuple(_message(m) for m in _generate_messages(body, model))
+        prompt = Conversation(messages=messages, template_values=_template_values(body, model), after=after)
     else:
-        system = [{"role": "system", "content": body["system"]}] if body.get("system") else []
-        prompt = Conversation(
-            messages=(*system, {"role": "user", "content": body.get("prompt", "")}),
-            template_values=_template_values(body, facts),
-            after=_known_tokens(body.get("context", ()), facts),
-        )
-    return _job(prompt, body, options, context_length)
+        prompt = Text(body.get("prompt", ""))
+    return _job(prompt, body, options, setting)
 
 
-def chat_job(
-    body: Mapping[str, Any], options: Mapping[str, Any], facts: ModelFacts, *, context_length: int
-) -> Job:
+def chat_job(body: Mapping[str, Any], options: Mapping[str, Any], setting: Setting) -> Job:
     """Return the job of an /api/chat request.
 
     Raises:
         ApiError: the format is invalid.
     """
-    conversation = Conversation(
-        messages=tuple(_message(m) for m in body.get("messages", ())),
-        tools=tuple(body.get("tools", ())),
-        template_values=_template_values(body, facts),
+    model, tools = setting.model, body.get("tools")
+    messages = _chat_messages(body.get("messages", ()), model)
+    prompt: Prompt
+    if model.template is not None:
+        turn = Turn(
+            messages=messages,
+            tools=None if tools is None else tuple(tools),
+            think=_think(body, model),
+            today=setting.today,
+        )
+        prompt = Templated(template=model.template, turn=turn)
+        names = [
+            (tool.get("function") or {}).get("name", "") for tool in tools or () if isinstance(tool, dict)
+        ]
+        return replace(_job(prompt, body, options, setting), tools=tuple(names))
+    prompt = Conversation(
+        messages=tuple(map(_message, messages)),
+        tools=tuple(tools or ()),
+        template_values=_template_values(body, model),
     )
-    return _job(conversation, body, options, context_length)
+    return _job(prompt, body, options, setting)
 
 
-def _job(prompt: Prompt, body: Mapping[str, Any], options: Mapping[str, Any], context_length: int) -> Job:
-    parameters = sampling(options, context_length=context_length)
+def _requested_template(body: Mapping[str, Any]) -> PromptTemplate | None:
+    if not body.get("template"):
+        return None
+    try:
+        return PromptTemplate.parse(body["template"])
+    except TemplateError as error:
+        raise ApiError(INTERNAL, f"template: {error}") from error
+
+
+def _generate_turn(body: Mapping[str, Any], setting: Setting) -> Turn:
+    think, prompt = _think(body, setting.model), body.get("prompt", "")
+    if body.get("suffix"):
+        return Turn(prompt=prompt, suffix=body["suffix"], think=think, today=setting.today)
+    messages = _generate_messages(body, setting.model)
+    tools = None if body.get("template") else ()  # so it is in Ollama; a template may tell them apart
+    return Turn(messages=messages, tools=tools, think=think, today=setting.today)
+
+
+def _generate_messages(body: Mapping[str, Any], model: ModelFile) -> tuple[Message, ...]:
+    """Return what generate says as messages: the model's own ones come only before a first request."""
+    made = _modelfile(model)
+    text = body.get("system") or made.system
+    system = [{"role": "system", "content": text}] if text else []
+    examples = made.messages if body.get("context") is None else ()
+    return (*system, *examples, {"role": "user", "content": body.get("prompt", "")})
+
+
+def _chat_messages(messages: Sequence[Message], model: ModelFile) -> tuple[Message, ...]:
+    """Return the messages with the model's own system text and examples before them."""
+    made = _modelfile(model)
+    given = [{**message, "role": str(message.get("role", "")).lower()} for message in messages]
+    system = [{"role": "system", "content": made.system}] if made.system else []
+    if given and given[0]["role"] == "system":
+        system = []
+    return without_old_thoughts((*system, *made.messages, *given), model)
+
+
+def without_old_thoughts(messages: tuple[Message, ...], model: ModelFile) -> tuple[Message, ...]:
+    """Return the messages without thoughts in earlier answers, for the two families Ollama does it for."""
+    families = model.details["family"] == "qwen3" or model.name.model == "deepseek-r1"
+    users = [n for n, message in enumerate(messages) if message["role"] == "user"]
+    if model.entry is None or not families or not users:
+        return messages
+    return tuple(
+        {**m, "content": Thoughts("<think>", "</think>").add(m.get("content", ""))[1]}
+        if m["role"] == "assistant" and n < users[-1]
+        else m
+        for n, m in enumerate(messages)
+    )
+
+
+def _modelfile(model: ModelFile) -> Modelfile:
+    return model.entry.modelfile if model.entry is not None else Modelfile()
+
+
+def _without_oldest(messages: tuple[Message, ...], count: int) -> tuple[Message, ...]:
+    kept = [m for m in messages[:count] if m.get("role") == "system"]
+    return (*kept, *messages[count:])
+
+
+def _think(body: Mapping[str, Any], model: ModelFile) -> bool | str | None:
+    """A model that can think does, unless the request says no."""
+    said: bool | str | None = body.get("think")
+    return True if said is None and "thinking" in model.capabilities else said
+
+
+def _job(prompt: Prompt, body: Mapping[str, Any], options: Mapping[str, Any], setting: Setting) -> Job:
+    parameters = sampling(options, context_length=setting.context_length)
     return Job(
         prompt=prompt,
         parameters=parameters | _format(body.get("format")),
@@ -172,8 +304,8 @@ def _format(value: Any) -> dict[str, Any]:  # noqa: ANN401 -- any JSON
     raise ApiError(INTERNAL, f'invalid format: {got}; expected "json" or a valid JSON Schema object')
 
 
-def _template_values(body: Mapping[str, Any], facts: ModelFacts) -> dict[str, Any]:
-    if "thinking" not in facts.capabilities:
+def _template_values(body: Mapping[str, Any], model: ModelFile) -> dict[str, Any]:
+    if "thinking" not in model.capabilities:
         return {}
     return {"enable_thinking": body.get("think", True) is not False}
 

@@ -2,6 +2,7 @@
 
 Events in, effects out; every call is atomic. The rules:
 
+- A runner belongs to a weights file; all names over these weights share it.
 - A resident model answers `slots` requests at once. Requests wait in one queue in order of arrival; a
   request passes an earlier one only when that one waits for another model.
 - Loads run one at a time, for the request that waits longest for a model that is not resident (or is
@@ -30,9 +31,10 @@ Incarnation = NewType("Incarnation", int)
 class Variant:
     """What a runner is loaded with; one that differs in any of it is another runner."""
 
-    model: str
     weights: str
-    """The state of the file, so that a replaced file is loaded anew."""
+    """The file: names over the same weights share a runner."""
+    state: str
+    """Of that file, so that a replaced one is loaded anew."""
     context_length: int
     """Tokens per slot."""
 
@@ -42,6 +44,8 @@ class Ask:
     """A request that wants a slot."""
 
     id: AskId
+    model: str
+    """The key of the name that it was asked for."""
     variant: Variant
     slots: int
     """How many the model gets if it is loaded for this request."""
@@ -71,8 +75,11 @@ class Resident:
     keep_alive_s: float
     used_at: float
     """When a request last came or went."""
+    names: list[str]
+    """Keys of the names that it was asked for, the one that it was loaded for first."""
     state: State = State.LOADING
-    busy: set[AskId] = field(default_factory=set)
+    busy: dict[AskId, str] = field(default_factory=dict)
+    """Who holds its slots, with the name each one asked for."""
 
     @property
     def idle(self) -> bool:
@@ -118,6 +125,8 @@ class Load:
     """Start a runner; report `loaded` or `load_failed`."""
 
     incarnation: Incarnation
+    model: str
+    """The name that is to be loaded, of those over these weights."""
     variant: Variant
     slots: int
 
@@ -171,7 +180,7 @@ class Residency:
         self._waiting.pop(ask, None)
         resident = self._leases.pop(ask, None)
         if resident is not None:
-            resident.busy.discard(ask)
+            resident.busy.pop(ask, None)
             resident.used_at = now
         return list(self._settle(now))
 
@@ -196,16 +205,21 @@ class Residency:
         """A runner's process is over, wanted or not."""
         resident = self._of(incarnation)
         if resident is not None:
-            del self._residents[resident.variant.model]
+            del self._residents[resident.variant.weights]
             for ask in resident.busy:
                 self._leases.pop(ask, None)
             resident.busy.clear()
         return list(self._settle(now))
 
     def unload(self, model: str, now: float) -> list[Effect]:
-        """Somebody asked for the model to go as soon as nobody uses it."""
-        resident = self._residents.get(model)
-        if resident is not None:
+        """Somebody asked for the model to go as soon as nobody uses it.
+
+        While another name over the same weights is in use, only this name goes.
+        """
+        resident = next((r for r in self._residents.values() if model in r.names), None)
+        if resident is not None and any(name != model for name in resident.busy.values()):
+            resident.names.remove(model)
+        elif resident is not None:
             resident.keep_alive_s = 0.0
         return list(self._settle(now))
 
@@ -221,7 +235,7 @@ class Residency:
         return next((r for r in self._residents.values() if r.incarnation == incarnation), None)
 
     def _free_for(self, ask: Ask, victim: Resident | None) -> bool:
-        resident = self._residents.get(ask.variant.model)
+        resident = self._residents.get(ask.variant.weights)
         return (
             resident is not None
             and resident is not victim
@@ -249,17 +263,19 @@ class Residency:
             yield from self._make_room(head, now)
 
     def _grant(self, ask: Ask, now: float) -> Grant:
-        resident = self._residents[ask.variant.model]
+        resident = self._residents[ask.variant.weights]
         del self._waiting[ask.id]
         self._leases[ask.id] = resident
-        resident.busy.add(ask.id)
+        resident.busy[ask.id] = ask.model
+        if ask.model not in resident.names:
+            resident.names.append(ask.model)
         resident.used_at = now
         if ask.keep_alive_s is not None:
             resident.keep_alive_s = ask.keep_alive_s
         return Grant(ask.id, resident.incarnation)
 
     def _needs_load(self, ask: Ask) -> bool:
-        resident = self._residents.get(ask.variant.model)
+        resident = self._residents.get(ask.variant.weights)
         return resident is None or resident.variant != ask.variant or resident.state is State.UNLOADING
 
     def _victim_for(self, head: Ask) -> Resident | None:
@@ -267,7 +283,7 @@ class Residency:
         residents = self._residents.values()
         if any(r.state is not State.READY for r in residents):
             return None
-        own = self._residents.get(head.variant.model)
+        own = self._residents.get(head.variant.weights)
         if own is not None or self._fits(head):
             return own
         idle = [r for r in residents if r.idle]
@@ -291,16 +307,22 @@ class Residency:
         if victim is None:
             yield self._load(head, now)
         elif victim.idle:
-            yield self._end(victim, f"room for {head.variant.model}")
+            yield self._end(victim, f"room for {head.model}")
 
     def _load(self, head: Ask, now: float) -> Load:
         self._incarnations += 1
         keep_alive_s = self.keep_alive_s if head.keep_alive_s is None else head.keep_alive_s
         resident = Resident(
-            Incarnation(self._incarnations), head.variant, head.slots, head.need_bytes, keep_alive_s, now
+            incarnation=Incarnation(self._incarnations),
+            variant=head.variant,
+            slots=head.slots,
+            size_bytes=head.need_bytes,
+            keep_alive_s=keep_alive_s,
+            used_at=now,
+            names=[head.model],
         )
-        self._residents[head.variant.model] = resident
-        return Load(resident.incarnation, resident.variant, resident.slots)
+        self._residents[head.variant.weights] = resident
+        return Load(resident.incarnation, head.model, resident.variant, resident.slots)
 
     @staticmethod
     def _end(resident: Resident, why: str) -> Unload:

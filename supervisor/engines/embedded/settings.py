@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from supervisor.contract.durations import InvalidDurationError, parse_keep_alive
-from supervisor.engines.embedded.engine import GGUF_DIR_VARIABLE, MEMORY_VARIABLE
+from supervisor.engines.embedded.engine import GGUF_DIR_VARIABLE, MEMORY_VARIABLE, STORE_VARIABLE
 
 _HIGHEST_PORT: Final = 65535
 _SHORTEST_CONTEXT: Final = 8
@@ -35,6 +35,9 @@ class Settings:
     keep_alive_s: float
     """Seconds; `inf` for ever."""
     gguf_dir: str
+    """Directory of GGUF files; empty for none."""
+    store: str
+    """Directory of an Ollama store; empty for none."""
     memory_bytes: int
 
 
@@ -42,12 +45,15 @@ def parse_settings(env: Mapping[str, str], *, memory_bytes: int) -> Settings:
     """Return the settings; `memory_bytes` is the default for what models may take.
 
     Raises:
-        SettingsError: a variable is wrong, or CORRAL_GGUF_DIR is missing.
+        SettingsError: a variable is wrong, or neither CORRAL_GGUF_DIR nor OLLAMA_MODELS is given.
     """
     host, port = _address(env.get("OLLAMA_HOST") or "127.0.0.1:11434")
-    gguf_dir = env.get(GGUF_DIR_VARIABLE, "")
-    if not gguf_dir:
-        raise SettingsError(f"{GGUF_DIR_VARIABLE} is not set: give the directory that holds the .gguf files")
+    gguf_dir, store = env.get(GGUF_DIR_VARIABLE, ""), env.get(STORE_VARIABLE, "")
+    if not gguf_dir and not store:
+        raise SettingsError(
+            f"{GGUF_DIR_VARIABLE} is not set: give the directory that holds the .gguf files, "
+            f"or an Ollama store as {STORE_VARIABLE}"
+        )
     return Settings(
         host=host,
         port=port,
@@ -57,6 +63,7 @@ def parse_settings(env: Mapping[str, str], *, memory_bytes: int) -> Settings:
         context_length=_number(env, "OLLAMA_CONTEXT_LENGTH", default=4096, least=_SHORTEST_CONTEXT),
         keep_alive_s=_keep_alive(env.get("OLLAMA_KEEP_ALIVE") or "5m"),
         gguf_dir=gguf_dir,
+        store=store,
         memory_bytes=_number(env, MEMORY_VARIABLE, default=memory_bytes),
     )
 

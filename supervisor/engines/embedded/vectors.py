@@ -13,9 +13,8 @@ from supervisor.engines.embedded import bodies
 from supervisor.engines.embedded.delivery import json_response
 from supervisor.engines.embedded.embedding import embed, normalised
 from supervisor.engines.embedded.failures import BAD_REQUEST, INTERNAL, NOT_FOUND, ApiError
-from supervisor.engines.embedded.options import check_options
 from supervisor.engines.embedded.worker import Worker, keep_alive_of
-from supervisor.models.directory import ModelFile
+from supervisor.models.model import ModelFile
 
 
 async def embed_answer(worker: Worker, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,7 +30,7 @@ async def embed_answer(worker: Worker, body: Mapping[str, Any]) -> dict[str, Any
     if model is None:
         missing = wire.model_not_found_try_pulling(name) if name else wire.model_not_found("")
         raise ApiError(NOT_FOUND, missing)
-    options = check_options(body.get("options", {}))
+    options = worker.options(model, body)
     async with worker.lease(model, options, keep_alive_of(body)) as runner:
         load_ns = time.monotonic_ns() - began_ns
         if not texts:
@@ -82,7 +81,7 @@ class VectorRoutes:
         model = self._worker.find(name)
         if model is None:
             raise ApiError(NOT_FOUND, wire.model_not_found_try_pulling(name))
-        options = check_options(body.get("options", {}))
+        options = self._worker.options(model, body)
         async with self._worker.lease(model, options, keep_alive_of(body)) as runner:
             if not body.get("prompt"):
                 return json_response({"embedding": []})

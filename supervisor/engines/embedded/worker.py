@@ -17,14 +17,16 @@ from supervisor.contract.durations import InvalidDurationError, parse_keep_alive
 from supervisor.contract.footprint import estimate
 from supervisor.contract.names import InvalidModelNameError, ModelName
 from supervisor.engines.embedded.bodies import go_type
-from supervisor.engines.embedded.failures import BAD_REQUEST, ApiError
+from supervisor.engines.embedded.failures import BAD_REQUEST, INTERNAL, ApiError
 from supervisor.engines.embedded.leases import Leases
+from supervisor.engines.embedded.options import check_options
 from supervisor.engines.embedded.residency import Ask, Load, Variant
 from supervisor.engines.embedded.runners import Order, Runner, spawn
 from supervisor.engines.embedded.settings import Settings
 from supervisor.engines.embedded.upstream import Upstream
 from supervisor.models.digests import Digests
-from supervisor.models.directory import Directory, ModelFile
+from supervisor.models.library import Library
+from supervisor.models.model import ModelFile
 
 _LEAST_CONTEXT: Final = 4
 _DIGEST_WAIT_S: Final = 2.0
@@ -36,7 +38,7 @@ class Worker:
     """The parts of one worker process."""
 
     settings: Settings
-    directory: Directory
+    library: Library
     digests: Digests
     leases: Leases
     session: aiohttp.ClientSession
@@ -53,7 +55,26 @@ class Worker:
             key = ModelName.parse(name).key
         except InvalidModelNameError as error:
             raise ApiError(BAD_REQUEST, "invalid model name") from error
-        return self.directory.scan().get(key)
+        return self.library.find(key)
+
+    def options(self, model: ModelFile, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the checked options of a request: its own, and else those of the model.
+
+        Raises:
+            ApiError: 500 with Ollama's text, an option has another type.
+        """
+        return check_options({**model.parameters, **body.get("options", {})})
+
+    def digest(self, model: ModelFile) -> str:
+        """Return the model's identity in lists: of its manifest, else of its file; empty while not known."""
+        return self.digests.known(model.id) if model.entry is None else model.entry.digest
+
+    def weights(self, model: ModelFile) -> str:
+        """Return `sha256:…` of the weights, which several names may share; empty while not known."""
+        if model.entry is not None:
+            return model.entry.weights
+        known = self.digests.known(model.id)
+        return f"sha256:{known}" if known else ""
 
     def context_length(self, model: ModelFile, options: Mapping[str, Any]) -> int:
         """Return the tokens of one slot: as asked, as configured, but never more than it was trained for."""
@@ -61,7 +82,14 @@ class Worker:
         return min(asked, model.facts.context_length or asked)
 
     def ask(self, model: ModelFile, options: Mapping[str, Any], keep_alive_s: float | None) -> Ask:
-        """Return what to ask of the slots for one request."""
+        """Return what to ask of the slots for one request.
+
+        Raises:
+            ApiError: 500, the model has layers that this engine cannot load.
+        """
+        if model.entry is not None and model.entry.modelfile.adapters:
+            text = f"{model.name.short} has an adapter, which this engine cannot apply; use the engine ollama"
+            raise ApiError(INTERNAL, text)
         context_length, slots = self.context_length(model, options), self.settings.num_parallel
         need = estimate(
             size_bytes=model.id.size_bytes,
@@ -69,10 +97,10 @@ class Worker:
             context_length=context_length,
             slots=slots,
         )
-        weights = f"{model.id.path}:{model.id.size_bytes}:{model.id.mtime_ns}"
         return Ask(
             id=self.leases.next_id(),
-            variant=Variant(model.name.key, weights, context_length),
+            model=model.name.key,
+            variant=Variant(model.id.path, f"{model.id.size_bytes}:{model.id.mtime_ns}", context_length),
             slots=slots,
             need_bytes=need.total_bytes,
             keep_alive_s=keep_alive_s,
@@ -90,9 +118,10 @@ class Worker:
 
     async def models(self) -> list[ModelFile]:
         """Return the models, those changed last first, once their digests are known or took too long."""
-        models = sorted(self.directory.scan().values(), key=lambda m: -m.id.mtime_ns)
-        self.digests.begin(m.id for m in models)
-        await self.digests.wait((m.id for m in models), timeout_s=_DIGEST_WAIT_S)
+        models = sorted(self.library.scan().values(), key=lambda m: -m.modified_ns)
+        unnamed = [m.id for m in models if m.entry is None]
+        self.digests.begin(unnamed)
+        await self.digests.wait(unnamed, timeout_s=_DIGEST_WAIT_S)
         return models
 
 
@@ -117,8 +146,8 @@ def keep_alive_of(body: Mapping[str, Any]) -> float | None:
 class Starter:
     """Starts the runner of a load, with the threads that this worker's cores allow."""
 
-    def __init__(self, directory: Directory, threads: int) -> None:
-        self._directory = directory
+    def __init__(self, library: Library, threads: int) -> None:
+        self._library = library
         self._threads = threads
 
     async def __call__(self, load: Load, on_exit: Callable[[Runner, int], None]) -> Runner:
@@ -127,9 +156,9 @@ class Starter:
         Raises:
             OSError: the model's file is gone, or no process can be started.
         """
-        model = self._directory.scan().get(load.variant.model)
+        model = self._library.find(load.model)
         if model is None:
-            raise FileNotFoundError(f"the file of {load.variant.model} is gone")
+            raise FileNotFoundError(f"the file of {load.model} is gone")
         order = Order(
             path=model.id.path,
             name=model.name.short,

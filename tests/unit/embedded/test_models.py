@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.models.digests import Digests, cache_directory
-from supervisor.models.directory import Directory, FileId
+from supervisor.models.directory import Directory
 from supervisor.models.facts import facts_of, human_number
 from supervisor.models.gguf import InvalidGgufError, parse_header
+from supervisor.models.model import FileId
 from tests.support.models import counting_model
 
 

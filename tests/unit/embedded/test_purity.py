@@ -12,6 +12,7 @@ PURE = (
     *(
         f"supervisor/engines/embedded/{name}.py"
         for name in (
+            "answers",
             "bodies",
             "events",
             "failures",
@@ -25,8 +26,25 @@ PURE = (
             "sse",
         )
     ),
-    "supervisor/models/facts.py",
-    "supervisor/models/gguf.py",
+    *(
+        f"supervisor/models/{name}.py"
+        for name in (
+            "facts",
+            "gguf",
+            "gotemplate/evaluate",
+            "gotemplate/functions",
+            "gotemplate/lexer",
+            "gotemplate/nodes",
+            "gotemplate/parser",
+            "gotemplate/values",
+            "manifest",
+            "model",
+            "modelfile",
+            "prompt_tags",
+            "prompt_template",
+            "prompt_values",
+        )
+    ),
 )
 IMPURE = {
     "aiohttp",

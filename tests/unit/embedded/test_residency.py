@@ -22,11 +22,14 @@ from supervisor.engines.embedded.residency import (
 FIRST, SECOND = Incarnation(1), Incarnation(2)
 
 
-def ask(number: int, model: str = "a", *, keep_alive_s: float | None = None, context: int = 8) -> Ask:
+def ask(
+    number: int, model: str = "a", *, keep_alive_s: float | None = None, context: int = 8, weights: str = ""
+) -> Ask:
     """Return a request for a model that takes 10 bytes and gets one slot."""
     return Ask(
         id=AskId(number),
-        variant=Variant(model, "w", context),
+        model=model,
+        variant=Variant(weights or model, "w", context),
         slots=1,
         need_bytes=10,
         keep_alive_s=keep_alive_s,
@@ -41,7 +44,7 @@ def core() -> Residency:
 
 def loaded(core: Residency, first: Ask, now: float = 0.0) -> None:
     """Let a request load its model and get its slot."""
-    assert core.arrived(first, now) == [Load(FIRST, first.variant, 1)]
+    assert core.arrived(first, now) == [Load(FIRST, first.model, first.variant, 1)]
     assert core.loaded(FIRST, 10, now) == [Grant(first.id, FIRST)]
 
 
@@ -67,7 +70,7 @@ def test_a_busy_model_that_must_go_takes_no_newer_request(core: Residency) -> No
     assert core.arrived(ask(1, "b"), 1.0) == []
     assert core.arrived(ask(2, "a"), 1.0) == []
     assert core.left(AskId(0), 2.0) == [Unload(FIRST, "room for b")]
-    assert core.gone(FIRST, 3.0) == [Load(SECOND, Variant("b", "w", 8), 1)]
+    assert core.gone(FIRST, 3.0) == [Load(SECOND, "b", Variant("b", "w", 8), 1)]
 
 
 def test_another_context_length_replaces_the_runner_once_it_is_idle(core: Residency) -> None:
@@ -75,7 +78,7 @@ def test_another_context_length_replaces_the_runner_once_it_is_idle(core: Reside
     loaded(core, ask(0))
     assert core.arrived(ask(1, context=16), 1.0) == []
     assert core.left(AskId(0), 2.0) == [Unload(FIRST, "room for a")]
-    assert core.gone(FIRST, 3.0) == [Load(SECOND, Variant("a", "w", 16), 1)]
+    assert core.gone(FIRST, 3.0) == [Load(SECOND, "a", Variant("a", "w", 16), 1)]
 
 
 def test_keep_alive_counts_from_the_end_of_the_last_request(core: Residency) -> None:
@@ -106,7 +109,7 @@ def test_a_failed_load_answers_all_who_wait_for_it_and_no_others(core: Residency
     core.arrived(ask(1, "b"), 0.0)
     assert core.load_failed(FIRST, "broken", 1.0) == [
         Refuse(AskId(0), Reason.LOAD_FAILED, "broken"),
-        Load(SECOND, Variant("b", "w", 8), 1),
+        Load(SECOND, "b", Variant("b", "w", 8), 1),
     ]
 
 
@@ -114,7 +117,7 @@ def test_a_runner_that_died_is_loaded_again_for_those_who_wait(core: Residency) 
     """Those it was computing for have lost their answer; the others have not."""
     loaded(core, ask(0))
     core.arrived(ask(1), 1.0)
-    assert core.gone(FIRST, 2.0) == [Load(SECOND, Variant("a", "w", 8), 1)]
+    assert core.gone(FIRST, 2.0) == [Load(SECOND, "a", Variant("a", "w", 8), 1)]
     assert core.left(AskId(0), 3.0) == []
 
 
@@ -128,5 +131,27 @@ def test_unload_waits_for_the_request_that_computes(core: Residency) -> None:
 def test_a_model_larger_than_the_memory_is_refused_at_once(core: Residency) -> None:
     """Nothing is unloaded for what cannot fit."""
     loaded(core, ask(0))
-    huge = Ask(id=AskId(1), variant=Variant("b", "w", 8), slots=1, need_bytes=101)
+    huge = Ask(id=AskId(1), model="b", variant=Variant("b", "w", 8), slots=1, need_bytes=101)
     assert core.arrived(huge, 1.0) == [Refuse(AskId(1), Reason.NO_MEMORY, need_bytes=101)]
+
+
+def test_names_over_the_same_weights_share_a_runner(core: Residency) -> None:
+    """The second name needs no load and no room; both are then served by the one runner."""
+    core.max_queue = 5
+    core.arrived(ask(0, "a", weights="w"), 0.0)
+    assert core.loaded(FIRST, 10, 0.0) == [Grant(AskId(0), FIRST)]
+    assert core.left(AskId(0), 1.0) == []
+    assert core.arrived(ask(1, "b", weights="w"), 2.0) == [Grant(AskId(1), FIRST)]
+    assert [r.names for r in core.residents] == [["a", "b"]]
+
+
+def test_unload_of_a_name_leaves_the_runner_to_the_other_names_requests(core: Residency) -> None:
+    """The name goes at once, the runner stays with those who compute."""
+    core.arrived(ask(0, "a", weights="w"), 0.0)
+    core.loaded(FIRST, 10, 0.0)
+    core.left(AskId(0), 1.0)
+    core.arrived(ask(1, "b", weights="w"), 2.0)
+    assert core.unload("a", 3.0) == []
+    assert [r.names for r in core.residents] == [["b"]]
+    assert core.left(AskId(1), 4.0) == []
+    assert core.unload("b", 5.0) == [Unload(FIRST, "expired")]

@@ -60,7 +60,7 @@ class ResidencyMachine(RuleBasedStateMachine):
                 case Refuse(ask):
                     assert ask not in self.granted
                     self.finished.add(ask)
-                case Load(incarnation, variant):
+                case Load(incarnation, _, variant):
                     assert not self.loading
                     assert not self.ending
                     self.loading[incarnation] = variant
@@ -82,6 +82,7 @@ class ResidencyMachine(RuleBasedStateMachine):
         """A request comes."""
         ask = Ask(
             id=AskId(len(self.asks)),
+            model=model,
             variant=Variant(model, "w", context),
             slots=2,
             need_bytes=NEED[model],
@@ -111,7 +112,7 @@ class ResidencyMachine(RuleBasedStateMachine):
         self.loading.clear()
         if works:
             self.ready[incarnation] = variant
-            self.apply(self.core.loaded(incarnation, NEED[variant.model], self.now))
+            self.apply(self.core.loaded(incarnation, NEED[variant.weights], self.now))
         else:
             self.apply(self.core.load_failed(incarnation, "broken", self.now))
 
@@ -180,7 +181,7 @@ class ResidencyMachine(RuleBasedStateMachine):
             ((incarnation, variant),) = self.loading.items()
             self.loading.clear()
             self.ready[incarnation] = variant
-            self.apply(self.core.loaded(incarnation, NEED[variant.model], self.now))
+            self.apply(self.core.loaded(incarnation, NEED[variant.weights], self.now))
         elif self.ending:
             self.apply(self.core.gone(self.ending.pop(), self.now))
         elif self.granted:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import struct
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor.contract.names import ModelName
 from supervisor.engines.embedded import bodies, openai
 from supervisor.engines.embedded.completion import cut
 from supervisor.engines.embedded.embedding import normalised, shortened
@@ -19,13 +20,20 @@ from supervisor.engines.embedded.events import End, Piece, Reader
 from supervisor.engines.embedded.failures import ApiError
 from supervisor.engines.embedded.frames import Figures, Framer, whole
 from supervisor.engines.embedded.options import check_options, sampling
-from supervisor.engines.embedded.prompts import Conversation, chat_job, generate_job
+from supervisor.engines.embedded.prompts import Conversation, Setting, chat_job, generate_job
 from supervisor.engines.embedded.runners import engine_reason
 from supervisor.engines.embedded.sse import SseParser
 from supervisor.models.facts import ModelFacts
+from supervisor.models.model import FileId, ModelFile
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 TIMINGS = {"prompt_n": 2, "cache_n": 3, "prompt_ms": 1.5, "predicted_n": 4, "predicted_ms": 2.0}
+
+
+def setting(of: ModelFacts) -> Setting:
+    """Return a model with these facts and a day."""
+    model = ModelFile(ModelName.parse("m"), FileId("/m.gguf", 1, 1), of)
+    return Setting(model=model, context_length=8, today=date(2025, 2, 1))
 
 
 def facts(template: str = "{{ messages }}") -> ModelFacts:
@@ -157,13 +165,13 @@ def test_a_tool_call_of_the_conversation_keeps_its_arguments() -> None:
     """Native arguments are an object, llama.cpp's templates read text."""
     call = {"function": {"name": "f", "arguments": {"x": 1}}}
     body = {"messages": [{"role": "assistant", "tool_calls": [call]}]}
-    _, sent = chat_job(body, {}, facts(), context_length=8).request()
+    _, sent = chat_job(body, {}, setting(facts())).request()
     assert sent["messages"][0]["tool_calls"][0]["function"] == {"name": "f", "arguments": '{"x": 1}'}
 
 
 def test_a_model_without_a_template_continues_the_prompt() -> None:
     """There is nothing to apply; Ollama's template for such a model is the prompt alone."""
-    path, sent = generate_job({"prompt": "x"}, {}, facts(""), context_length=8).request()
+    path, sent = generate_job({"prompt": "x"}, {}, setting(facts(""))).request()
     assert (path, sent["prompt"]) == ("/completion", "x")
 
 
