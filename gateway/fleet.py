@@ -28,6 +28,8 @@ _log = structlog.get_logger("fleet")
 _AGAIN_S: Final = 0.5
 """Before a worker that gave no sensible answer is asked again; doubles while it keeps giving none."""
 _MOST_AGAIN_S: Final = 10.0
+_ACQUAINT_S: Final = 15.0
+"""For what a worker has and holds."""
 _LIST_S: Final = 4.0
 """For a worker's model list, or a model's header, that a client waits for: clients give up after 10 s."""
 
@@ -115,10 +117,11 @@ class Fleet:
         again_s = _AGAIN_S
         while True:
             try:
-                tags = await client.tags()
-                residents = await client.residents(status.num_parallel)
+                async with asyncio.timeout(_ACQUAINT_S):
+                    tags = await client.tags()
+                    residents = await client.residents(status.num_parallel)
                 break
-            except WorkerUnreachableError as error:
+            except (WorkerUnreachableError, TimeoutError) as error:
                 _log.warning("worker does not answer yet", worker=str(instance), error=str(error))
                 await asyncio.sleep(again_s)
                 again_s = min(_MOST_AGAIN_S, 2 * again_s)
@@ -161,10 +164,11 @@ class Fleet:
         if status is None or instance not in self.roster.introduced:
             return False
         try:
-            residents = await self._client(status).residents(status.num_parallel)
-            if not self.roster.knows(status.worker, residents):
-                self.roster.learn(status.worker, await self._client(status).tags())
-        except WorkerUnreachableError as error:
+            async with asyncio.timeout(_ACQUAINT_S):
+                residents = await self._client(status).residents(status.num_parallel)
+                if not self.roster.knows(status.worker, residents):
+                    self.roster.learn(status.worker, await self._client(status).tags())
+        except (WorkerUnreachableError, TimeoutError) as error:
             _log.warning("worker does not tell what it holds", worker=str(instance), error=str(error))
             return False
         if moves != self._moves[instance]:

@@ -16,6 +16,7 @@ import aiohttp
 import httpx
 import ollama
 
+from gateway.relay.sockets import socket_options
 from gateway.roster import ModelDetails, ModelRow
 from gateway.scheduling.types import Resident, Variant
 from gateway.workers.effective_slots import effective_slots
@@ -46,7 +47,8 @@ class WorkerClient:
         """Share the session's connections; the caller closes it."""
         self._base_url = base_url
         self._session = session
-        self._ollama = ollama.AsyncClient(base_url, trust_env=False)
+        transport = httpx.AsyncHTTPTransport(socket_options=socket_options())
+        self._ollama = ollama.AsyncClient(base_url, trust_env=False, transport=transport)
         self._embeds: dict[str, bool] = {}
         """By digest: whether the model only embeds. Asked once, because /api/ps does not tell."""
 
