@@ -53,6 +53,7 @@ def fit_models(config: Config, places: Sequence[Place]) -> Fit:
     """Compare each model that is to stay loaded with the workers that may serve it."""
     mistakes: list[Mistake] = []
     notes: list[Mistake] = []
+    together = 0
     for name, model in config.models.items():
         able = [place for place in places if may_serve(place.server, name)]
         wanted = wanted_replicas(model)
@@ -60,12 +61,20 @@ def fit_models(config: Config, places: Sequence[Place]) -> Fit:
             continue
         needs = {place.server.name: _need(name, model, place) for place in able}
         fitting = [place for place in able if _fits(place, needs[place.server.name])]
+        together += wanted * min(0 if need is None else need.total_bytes for need in needs.values())
         if len(fitting) < wanted:
             key: Key = ("models", name, "min_replicas" if model.min_replicas >= wanted else "pin")
             mistakes.append(Mistake(key, _unfit(wanted, able, fitting, needs)))
         elif all(_is_missing(name, place) for place in able):
             message = "its file is not found: it cannot be loaded at start before it is pulled"
             notes.append(Mistake(("models", name), message))
+    held = sum(place.memory_bytes for place in places)
+    if not mistakes and together > held:
+        message = (
+            f"those that are to stay loaded (pin, min_replicas) need {gib(together)} together, "
+            f"but all workers have {gib(held)}: pin fewer"
+        )
+        mistakes.append(Mistake(("models",), message))
     return Fit(tuple(mistakes), tuple(notes))
 
 

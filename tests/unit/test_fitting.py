@@ -77,6 +77,18 @@ def test_every_replica_needs_a_worker_of_its_own() -> None:
     ]
 
 
+def test_pinned_models_must_fit_together() -> None:
+    """Each on its own would."""
+    files = {f"registry.ollama.ai/library/{name}:latest": EIGHT for name in "ab"}
+    config = a_config({"models": {"a": {"pin": True}, "b": {"pin": True}}})
+    assert fit_models(config, [a_place("x", 21, files=files)]).mistakes == ()
+    (mistake,) = fit_models(config, [a_place("x", 20, files=files)]).mistakes
+    assert str(mistake) == (
+        "models: those that are to stay loaded (pin, min_replicas) need 20.3 GiB together, "
+        "but all workers have 20.0 GiB: pin fewer"
+    )
+
+
 def test_a_worker_that_is_dedicated_to_others_is_no_place_for_it() -> None:
     """Room there does not help."""
     assert found({"pin": True}, a_place("x", 20, models=("b",)), a_place("y", 5))[0]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.contract.config import Config
+from supervisor.contract.config import Config, ExternalWorker
 from supervisor.contract.contradictions import Server, models_without_workers
 from supervisor.core.machine import Machine
 from supervisor.core.placement import place
@@ -32,7 +32,7 @@ def placed(name: str, machine: Machine = BOX) -> dict[str, WorkerSpec]:
 def test_every_preset_means_a_fleet_that_can_serve_its_models(file: Path) -> None:
     """On a box with four GPUs."""
     config = load_config(file)
-    fleet = [*placed(file.stem).values(), *config.external]
+    fleet: list[WorkerSpec | ExternalWorker] = [*placed(file.stem).values(), *config.external]
     servers = [
         Server(name=worker.name, models=worker.models, max_loaded_models=worker.max_loaded_models)
         for worker in fleet
