@@ -27,6 +27,7 @@ from supervisor.host.config_file import load_source
 from supervisor.host.gpus import GpuInventoryError
 from supervisor.host.machine import read_machine
 from supervisor.host.model_files import find_models
+from supervisor.host.other_ollamas import OtherOllama, find_other_ollamas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +63,26 @@ def preflight(path: Path | None, *, engines: Mapping[str, Engine]) -> Preflight:
     if mistakes:
         raise source.blame(mistakes)
     notes = source.locate([*_unused_gpus(source.config, machine), *fit.notes])
+    others = () if source.config.external else find_other_ollamas()  # an external one is to run
     return Preflight(
-        file=source.file, config=source.config, paths=paths, machine=machine, workers=workers, notes=notes
+        file=source.file,
+        config=source.config,
+        paths=paths,
+        machine=machine,
+        workers=workers,
+        notes=(*notes, *(ConfigMistake("this machine", None, "", advice_on(other)) for other in others)),
     )
+
+
+def advice_on(other: OtherOllama) -> str:
+    """Return who takes what Corral needs, and what to do about it."""
+    takes = (
+        "it takes memory of the GPUs that Corral counts on, and clients on port 11434 reach it, not Corral"
+    )
+    if other.is_service:
+        remedy = "stop it for good with `sudo systemctl disable --now ollama`; its models stay where they are"
+        return f"ollama.service runs (process {other.pid}): {takes}: {remedy}, see `store`"
+    return f"another `ollama serve` runs (process {other.pid}): {takes}: stop it (`kill {other.pid}`)"
 
 
 def _fit(config: Config, workers: tuple[WorkerSpec, ...], paths: Paths) -> Fit:
@@ -86,6 +104,7 @@ def _place(
         memory_bytes=memory_bytes,
         num_parallel=worker.num_parallel,
         context_length=worker.context_length,
+        kv_cache_type=worker.kv_cache_type if isinstance(worker, WorkerSpec) else None,
         files=files,
     )
 

@@ -48,6 +48,8 @@ def run(args: Namespace) -> int:
 def _set_up(found: Preflight, args: Namespace) -> app.Setup | None:
     """Take the directory and the port; None where one of them could not be had, after saying why."""
     configure(found.config.log)
+    for note in found.notes:
+        sys.stderr.write(f"note: {note}\n")
     directory = _claim(found)
     listener = _listen(found.config.listen, next_free=args.next_free_port)
     if directory is None or listener is None:

@@ -39,19 +39,27 @@ _UNIT_BYTES: Final = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
+_CORRALS_OWN: Final = {
+    "OLLAMA_HOST": "each worker has a port of its own",
+    "OLLAMA_NOPRUNE": "exactly one of the workers that share a store may prune it",
+}
+"""Variables that no key sets, and why they are nobody's to set."""
 _SET_BY_KEY: Final = {
     "CUDA_DEVICE_ORDER": "gpus",
     "CUDA_VISIBLE_DEVICES": "gpus",
+    "GGML_VK_VISIBLE_DEVICES": "gpus",
     "GPU_DEVICE_ORDINAL": "gpus",
     "HIP_VISIBLE_DEVICES": "gpus",
     "OLLAMA_CONTEXT_LENGTH": "context_length",
     "OLLAMA_FLASH_ATTENTION": "flash_attention",
     "OLLAMA_KEEP_ALIVE": "keep_alive",
     "OLLAMA_KV_CACHE_TYPE": "kv_cache_type",
+    "OLLAMA_LOAD_TIMEOUT": "gateway.load_timeout",
     "OLLAMA_MAX_LOADED_MODELS": "max_loaded_models",
     "OLLAMA_MAX_QUEUE": "max_queue",
     "OLLAMA_MODELS": "store",
     "OLLAMA_NUM_PARALLEL": "num_parallel",
+    "OLLAMA_VULKAN": "gpus",
     "ROCR_VISIBLE_DEVICES": "gpus",
 }
 """Variables that would contradict what placement decided; the key that says the same."""
@@ -167,10 +175,8 @@ def _check_variable(name: str) -> str:
         raise ValueError(f"{shown(name)} can be no environment variable: write NAME: value")
     if name in _SET_BY_KEY:
         raise ValueError(f"{name} is Corral's to set: write the key {_SET_BY_KEY[name]} instead")
-    if name == "OLLAMA_HOST":
-        raise ValueError(
-            "OLLAMA_HOST is Corral's to set, because each worker has a port of its own: remove it"
-        )
+    if name in _CORRALS_OWN:
+        raise ValueError(f"{name} is Corral's to set, because {_CORRALS_OWN[name]}: remove it")
     return name
 
 

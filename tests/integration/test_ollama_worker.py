@@ -78,7 +78,7 @@ async def test_an_unload_waits_for_the_answers_under_way(worker: WorkerClient) -
     stream = await client.generate("count", "1 2", raw=True, stream=True, options=options)
     first = await anext(aiter(stream))
     unloading = asyncio.create_task(worker.unload(count, embedding=False, slots=4))
-    text = first.response + "".join([part.response async for part in stream])
+    text = "".join([first.response or "", *[part.response or "" async for part in stream]])
     assert [int(word) for word in text.split()] == list(range(3, 303))
     await unloading
     assert await worker.residents(4) == {}
