@@ -7,7 +7,8 @@ because it may be pulled later. Must not know where files lie.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from supervisor.contract.config import Config, ModelConfig
 from supervisor.contract.contradictions import Server, may_serve, wanted_replicas
@@ -15,6 +16,9 @@ from supervisor.contract.footprint import Footprint, estimate
 from supervisor.contract.mistakes import Key, Mistake
 from supervisor.contract.names import ModelName
 from supervisor.core.memory import gib
+
+_CACHE_SHARE: Final = {"f16": 1.0, "q8_0": 34 / 64, "q4_0": 18 / 64}
+"""Bytes of a block of 32 values, against those of f16."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,8 @@ class Place:
     memory_bytes: int
     num_parallel: int
     context_length: int
+    kv_cache_type: str | None
+    """As in the configuration; None is f16."""
     files: Mapping[str, KnownModel] | None
     """What it finds, by the key of the model's name; None when nobody looked."""
 
@@ -90,12 +96,14 @@ def _need(name: str, model: ModelConfig, place: Place) -> Footprint | None:
     known = _find(name, place)
     if known is None:
         return None
-    return estimate(
+    need = estimate(
         size_bytes=known.size_bytes,
         model_info=known.info,
         context_length=model.context_length or place.context_length,
         slots=1 if known.embeds else place.num_parallel,
     )
+    share = _CACHE_SHARE[place.kv_cache_type or "f16"]
+    return replace(need, kv_cache_bytes=int(need.kv_cache_bytes * share))
 
 
 def _fits(place: Place, need: Footprint | None) -> bool:

@@ -24,6 +24,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
         return a_machine(cores=range(4), ram_gib=10)
 
     monkeypatch.setattr("supervisor.preflight.read_machine", read)
+    monkeypatch.setattr("supervisor.preflight.find_other_ollamas", tuple)
     monkeypatch.setenv("HOME", "/home/me")
     for name in ("RUNTIME_DIRECTORY", "XDG_DATA_HOME", "OLLAMA_MODELS"):
         monkeypatch.delenv(name, raising=False)

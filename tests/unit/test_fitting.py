@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from supervisor.contract.contradictions import Server
 from supervisor.core.fitting import KnownModel, Place, fit_models
@@ -32,6 +33,7 @@ def a_place(
         memory_bytes=int(gib * GIB),
         num_parallel=slots,
         context_length=4096,
+        kv_cache_type=None,
         files={"registry.ollama.ai/library/a:latest": EIGHT} if files is None else files,
     )
 
@@ -64,6 +66,7 @@ def test_fewer_slots_or_a_shorter_context_make_it_fit() -> None:
     assert found({"pin": True}, a_place("w", 10, slots=2)) == ([], [])
     assert found({"pin": True, "context_length": 1024}, a_place("w", 10)) == ([], [])
     assert found({"pin": True, "context_length": 8192}, a_place("w", 11))[0]
+    assert found({"pin": True}, replace(a_place("w", 9.5), kv_cache_type="q8_0")) == ([], [])
 
 
 def test_every_replica_needs_a_worker_of_its_own() -> None:
@@ -112,6 +115,7 @@ def test_a_file_that_is_nowhere_is_noted_unless_a_worker_may_have_it() -> None:
         memory_bytes=GIB,
         num_parallel=1,
         context_length=4096,
+        kv_cache_type=None,
         files=None,
     )
     note = "models.a: its file is not found: it cannot be loaded at start before it is pulled"
