@@ -71,7 +71,7 @@ async def serve(config: Config, ports: Ports, greet: Callable[[], None] = lambda
 
 
 async def _greet(fleet: Fleet, greet: Callable[[], None]) -> None:
-    await fleet.wait_until_settled(None)
+    await fleet.wait_until_settled()
     greet()
 
 

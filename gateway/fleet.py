@@ -186,18 +186,23 @@ class Fleet:
         """
         target = self.roster.resolve(name)
         if target is None:
-            await self.wait_until_settled(within_s)
+            await self._wait_for(lambda: self._settled() or self.roster.resolve(name) is not None, within_s)
+            target = self.roster.resolve(name)
+        if target is None:
             await self.refresh(max_age_s=1.0)
             target = self.roster.resolve(name)
         if target is not None and target.variant not in self.roster.details:
             await self._learn(target.variant)
         return target
 
-    async def wait_until_settled(self, within_s: float | None) -> None:
-        """Return when the models of a worker, and of all that are coming up, are known, or time is over."""
+    async def wait_until_settled(self) -> None:
+        """Return when the models of a worker, and of all that are coming up, are known."""
+        await self._wait_for(self._settled, None)
+
+    async def _wait_for(self, condition: Callable[[], bool], within_s: float | None) -> None:
         try:
             async with asyncio.timeout(within_s):
-                while not self._settled():
+                while not condition():
                     await self._changed.wait()
         except TimeoutError:
             _log.warning("no worker came up in time", seconds=within_s)

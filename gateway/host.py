@@ -14,8 +14,12 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
-from supervisor.contract.runtime_dir import LOCK
+from supervisor.contract.runtime_dir import GATEWAY_SOCKET, LOCK
+
+_SOCKET_PATH_BYTES: Final = 103
+"""What the shortest sockaddr_un holds, less the closing NUL: that of macOS."""
 
 
 class DirectoryError(Exception):
@@ -64,6 +68,10 @@ def claimed(directory: Path) -> Iterator[None]:
     if not has_unix_sockets():
         yield
         return
+    if len(os.fsencode(directory / GATEWAY_SOCKET)) > _SOCKET_PATH_BYTES:
+        raise DirectoryError(
+            f"{directory} is too long for the path of a socket: give a shorter --runtime-dir"
+        )
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_owner(directory)

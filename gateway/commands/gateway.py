@@ -50,6 +50,10 @@ def _serve_alone(config: Config, directory: Path, file: str | None) -> int:
     if not config.external:
         where = file or "the defaults"
         raise SettingsError(f"{where}: nothing to serve: write external workers, or run corral up")
+    if config.workers != "auto":
+        print(
+            "corral gateway: the `workers` of the file are not started; corral up does that", file=sys.stderr
+        )
     with host.claimed(directory), _open_listener(config.listen) as listener:
         url = _url_of(listener)
         return _serve(config, Ports(listener, directory, supervised=False), lambda: _greet(url))

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from gateway.external.health import Timings
+from supervisor.contract.fleet import WorkerState
 from tests.support.fake_ollama import FakeOllama
 from tests.support.gateway import DEADLINE_S, Bench, gateway, until
 
@@ -92,6 +93,21 @@ async def test_external_workers_join_the_supervisors_fleet(tmp_path: Path) -> No
         assert (await ask(bench, model="other"))[::2] == (200, "far")
         assert (await ask(bench))[0] == 200
         assert set(await fleet(bench)) == {"own", "far"}
+
+
+async def test_a_model_that_nobody_has_yet_is_waited_for_while_a_worker_comes_up(tmp_path: Path) -> None:
+    """Stores differ, so what the external worker lacks may be on the one that is still starting."""
+    own, far = FakeOllama("own", models=("other",)), FakeOllama("far", models=("count",))
+    async with (
+        up(far),
+        gateway(tmp_path, own, external=[far.external()], state=WorkerState.STARTING) as bench,
+    ):
+        assert (await ask(bench))[::2] == (200, "far")
+        waiting = asyncio.create_task(ask(bench, model="other"))
+        assert (await ask(bench))[0] == 200
+        assert not waiting.done()
+        bench.publish()
+        assert (await waiting)[::2] == (200, "own")
 
 
 async def test_a_name_that_is_taken_by_an_own_worker_leaves_the_external_one_out(tmp_path: Path) -> None:

@@ -130,6 +130,23 @@ async def test_a_file_without_external_workers_is_nothing_to_serve(tmp_path: Pat
     assert said.endswith("nothing to serve: write external workers, or run corral up\n")
 
 
+async def test_a_runtime_directory_whose_sockets_no_path_can_name_is_refused(tmp_path: Path) -> None:
+    """The kernel's limit is a hundred bytes."""
+    file = config_file(tmp_path, FakeOllama("far", port=1))
+    async with command(*GATEWAY, "--config", file, "--runtime-dir", tmp_path / ("x" * 100)) as corral:
+        assert "too long for the path of a socket" in await corral.refusal()
+
+
+async def test_workers_of_the_file_that_it_cannot_start_are_named(tmp_path: Path) -> None:
+    """Starting is a supervisor's work."""
+    async with up(FakeOllama("far")) as far:
+        file = config_file(tmp_path, far, workers=[{"name": "own"}])
+        async with command(*GATEWAY, "--config", file) as corral:
+            await corral.greeting()
+            corral.process.terminate()
+            assert "the `workers` of the file are not started" in await corral.said()
+
+
 async def test_a_taken_port_is_refused_with_both_remedies(tmp_path: Path) -> None:
     """Nothing is started."""
     with socket.create_server(("127.0.0.1", 0)) as other:

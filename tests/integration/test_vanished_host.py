@@ -53,10 +53,10 @@ class Pair:
     far: FarWorker
     near: FakeOllama
 
-    async def ask(self) -> tuple[str, float]:
+    async def ask(self, model: str = "count") -> tuple[str, float]:
         """Send one request; return the worker that answered it to the end, and the seconds that took."""
         started = time.monotonic()
-        asked = {"model": "count", "prompt": "hello"}
+        asked = {"model": model, "prompt": "hello"}
         async with self.bench.http.post(f"{self.bench.url}/api/generate", json=asked) as response:
             assert '"done":true' in await response.text()
             return response.headers["X-Corral-Worker"], time.monotonic() - started
@@ -91,7 +91,7 @@ async def pair(directory: Path, host: FarHost, *actions: str) -> AsyncIterator[P
     async with host.worker("far", *actions) as far:
         await near.start()
         try:
-            external = [far.description.external(), near.external()]
+            external = [far.description.external(max_loaded_models=2), near.external()]
             async with gateway(directory, config=config, external=external, timings=LAZY) as bench:
                 yield Pair(bench, far, near)
         finally:
@@ -143,6 +143,31 @@ async def test_an_answer_that_a_vanished_host_had_begun_ends_as_an_error(
             await asyncio.wait_for(asking, SILENCE_S + SLACK_S)
         corral.near.hold.set()
         await held
+
+
+async def test_a_load_on_it_breaks_off(tmp_path: Path, host: FarHost) -> None:
+    """Long before the load timeout, so that the model can be loaded elsewhere."""
+    async with pair(tmp_path, host) as corral:
+        held = await corral.keep_near_busy()
+        asking = asyncio.create_task(corral.ask("other"))
+        await until_far(corral.bench, "count:latest", "other:latest")
+        host.vanish()
+        await until_far(corral.bench, "count:latest")
+        corral.near.hold.set()
+        assert (await asking)[0] == NEAR
+        await held
+
+
+async def until_far(bench: Bench, *models: str) -> None:
+    """Wait until just these are on the far worker, or on their way there."""
+    connector = aiohttp.UnixConnector(bench.admin_socket)
+    async with aiohttp.ClientSession(connector=connector) as http, asyncio.timeout(DEADLINE_S):
+        while True:
+            async with http.get("http://corral/corral/fleet") as response:
+                workers = {worker["worker"]: worker for worker in (await response.json())["workers"]}
+            if {row["name"] for row in workers["far"]["resident"]} == set(models):
+                return
+            await asyncio.sleep(0.01)
 
 
 async def test_the_worker_on_it_counts_as_gone(tmp_path: Path, host: FarHost) -> None:

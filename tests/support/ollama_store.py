@@ -55,7 +55,7 @@ def import_models(store: Path, *models: Path) -> None:
 
 
 @contextmanager
-def server(store: Path, port: int = 0, **environ: str) -> Iterator[int]:
+def server(store: Path, port: int = 0, /, **environ: str) -> Iterator[int]:
     """Run the binary alone over the store; the value is its port, a free one unless it was named."""
     port = port or free_port(())
     own = {"OLLAMA_MODELS": str(store), "OLLAMA_HOST": f"127.0.0.1:{port}", "OLLAMA_NO_CLOUD": "1"}

@@ -1,4 +1,6 @@
-"""A fake worker with a loaded model in a process of its own: arguments NAME HOST [ACTION…].
+"""A fake worker in a process of its own: arguments NAME HOST [ACTION…].
+
+Its model `count` is loaded; the load of another one never ends.
 
 Prints its port when it listens, and then one line with the number of running answers whenever that changed.
 """
@@ -14,7 +16,8 @@ from tests.support.fake_ollama import FakeOllama
 
 async def main(name: str, host: str, *actions: str) -> None:
     """Serve until killed."""
-    worker = FakeOllama(name, host=host, script=deque(actions), loaded={"count"})
+    actions_left, never = deque(actions), asyncio.Event()
+    worker = FakeOllama(name, host=host, script=actions_left, loaded={"count"}, load_gate=never)
     await worker.start()
     print(worker.port, flush=True)  # noqa: T201 -- the parent reads it
     running = 0
