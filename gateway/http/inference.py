@@ -175,7 +175,7 @@ class InferenceHandlers:
 
     def _url(self, grant: Grant, exchange: Exchange) -> str:
         status = self._fleet.roster.status(grant.instance)
-        if status is None:  # it went away between the grant and this moment
+        if status is None or not status.base_url:  # it went away between the grant and this moment
             raise AttemptFailedError(NotSent(f"{grant.instance} is gone"))
         return status.base_url + exchange.request.path
 

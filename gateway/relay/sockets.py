@@ -2,7 +2,7 @@
 
 When a machine loses power or a cable is pulled no reset comes, and TCP by itself goes on trying for a
 quarter of an hour. Decides how long it tries. Neither limit hurts a worker that only computes for long: its
-kernel goes on acknowledging.
+kernel goes on acknowledging. One that takes nothing of a large request for so long counts as hung.
 """
 
 from __future__ import annotations
