@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from scripts.figures.running import TWO_WORKERS, pss_mb, running, write_models
-from scripts.figures.streams import first_token_added_ms, nine_streams, tokens_per_s
+from scripts.figures.stores import import_models
+from scripts.figures.streams import answers_while_loading, first_token_added_ms, nine_streams, tokens_per_s
 
 _ONLY_FIRST: list[dict[str, Any]] = [{"name": "cpu0"}, {"name": "cpu1", "models": ["nothing"]}]
 """The second worker has its core and no work, so that both runs have the first one on the same core."""
@@ -21,21 +22,28 @@ def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("what", choices=["smoke"], help="smoke: readiness, memory, slots, scaling, overhead")
+    parser.add_argument(
+        "--engine", choices=["embedded", "ollama"], default="embedded", help="what the workers run"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON for scripts")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="corral-bench-") as directory:
-        figures = smoke(Path(directory))
+        figures = smoke(Path(directory), args.engine)
     print(json.dumps(figures, indent=2) if args.json else "\n".join(in_words(figures)))
     return 0
 
 
-def smoke(directory: Path) -> dict[str, Any]:
+def smoke(directory: Path, engine: str) -> dict[str, Any]:
     """Return all figures; progress goes to standard error."""
-    say("writing two counting models")
+    say("writing three counting models")
     write_models(directory / "models")
+    if engine == "ollama":
+        say("importing them into a store")
+        import_models(directory / "store", sorted((directory / "models").glob("*.gguf")))
     say("two workers: readiness, first token, nine streams, tokens per second")
-    with running(directory, workers=TWO_WORKERS) as corral:
+    with running(directory, workers=TWO_WORKERS, engine=engine) as corral:
         figures: dict[str, Any] = {
+            "engine": engine,
             "ready_s": corral.ready_s,
             "first_token": asyncio.run(first_token_added_ms(corral)),
             "pss_mb": {name: pss_mb(pid) for name, pid in corral.processes().items()},
@@ -43,8 +51,11 @@ def smoke(directory: Path) -> dict[str, Any]:
             "tokens_per_s_two_workers": asyncio.run(tokens_per_s(corral, streams=8)),
         }
     say("one worker: tokens per second")
-    with running(directory, workers=_ONLY_FIRST) as corral:
+    with running(directory, workers=_ONLY_FIRST, engine=engine) as corral:
         figures["tokens_per_s_one_worker"] = asyncio.run(tokens_per_s(corral, streams=8))
+    say("one worker answers while the other loads")
+    with running(directory, workers=TWO_WORKERS, engine=engine, max_loaded_models=1) as corral:
+        figures["while_loading"] = asyncio.run(answers_while_loading(corral))
     figures["scaling"] = figures["tokens_per_s_two_workers"] / figures["tokens_per_s_one_worker"]
     return figures
 
@@ -52,6 +63,7 @@ def smoke(directory: Path) -> dict[str, Any]:
 def in_words(figures: dict[str, Any]) -> list[str]:
     """Return a line a figure, with what it must reach."""
     pss, streams, first = figures["pss_mb"], figures["nine_streams"], figures["first_token"]
+    loading = figures["while_loading"]
     together = pss["supervisor"] + pss["gateway"]
     busy = " + ".join(map(str, streams["busy_in_workers"]))
     return [
@@ -62,11 +74,17 @@ def in_words(figures: dict[str, Any]) -> list[str]:
         f"tokens/s, two workers          {figures['tokens_per_s_two_workers']:8.1f}",
         f"two workers / one              {figures['scaling']:8.2f}        (at least 1.6)",
         f"first token, gateway adds      {first['added_ms']:8.2f} ms     {_medians(first)}",
+        f"answers while another loads    {loading['answers']:8}        {_meanwhile(loading)}",
     ]
 
 
 def _medians(first: dict[str, float]) -> str:
     return f"(medians: {first['gateway_ms']:.2f} ms through it, {first['worker_ms']:.2f} ms straight)"
+
+
+def _meanwhile(loading: dict[str, float]) -> str:
+    load_s, median_ms = loading["load_ms"] / 1000, loading["median_ms"]
+    return f"(in {load_s:.2f} s; median {median_ms:.1f} ms, slowest {loading['slowest_ms']:.0f} ms)"
 
 
 def say(step: str) -> None:

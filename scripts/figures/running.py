@@ -16,9 +16,11 @@ from typing import Any, Final
 import yaml
 
 from scripts.recipes import counting
+from scripts.recipes.llama_gguf import Shape
 
 CORRAL: Final = str(Path(sys.executable).with_name("corral"))
 _OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_SLOW_TO_LOAD: Final = Shape(width=2048, layers=4, heads=8, feed_forward=4096)
 TWO_WORKERS: Final[list[dict[str, Any]]] = [{"name": "cpu0"}, {"name": "cpu1"}]
 
 
@@ -38,13 +40,12 @@ class Running:
         answer: dict[str, Any] = json.loads(subprocess.check_output(argv, text=True))
         return answer
 
-    def worker_urls(self) -> list[str]:
-        """Return where the workers listen."""
-        return [worker["base_url"] for worker in self.ps()["workers"]]
-
     def busy_in_workers(self) -> list[int]:
-        """Return the slots in use as llama.cpp counts them, per worker."""
-        return [int(get_json(f"{url}/corral/slots")["busy"]) for url in self.worker_urls()]
+        """Return the slots in use, per worker: as llama.cpp counts them, or given out where nobody tells."""
+        workers = self.ps()["workers"]
+        if workers[0]["engine"] == "ollama":
+            return [sum(model["busy"] for model in worker["resident"]) for worker in workers]
+        return [int(get_json(f"{worker['base_url']}/corral/slots")["busy"]) for worker in workers]
 
     def processes(self) -> dict[str, int]:
         """Return the pids of supervisor, gateway and keeper."""
@@ -56,14 +57,16 @@ class Running:
 
 
 @contextmanager
-def running(directory: Path, *, workers: list[dict[str, Any]]) -> Iterator[Running]:
-    """Run a Corral of CPU workers over the counting models `count` and `heavy` in the directory."""
+def running(
+    directory: Path, *, workers: list[dict[str, Any]], engine: str = "embedded", **defaults: int
+) -> Iterator[Running]:
+    """Run a Corral of CPU workers over the models of the directory; `defaults` are of the workers."""
     config = {
         "listen": "127.0.0.1:0",
         "runtime_dir": "run",
         "store": "store",
         "gguf_dir": "models",
-        "worker_defaults": {"engine": "embedded", "context_length": 2048, "num_parallel": 4},
+        "worker_defaults": {"engine": engine, "context_length": 2048, "num_parallel": 4, **defaults},
         "workers": workers,
     }
     file = directory / "corral.yaml"
@@ -85,10 +88,11 @@ def running(directory: Path, *, workers: list[dict[str, Any]]) -> Iterator[Runni
 
 
 def write_models(directory: Path) -> None:
-    """Write `count`, quick and small, and `heavy`, which takes more than 5 ms of one core for a token."""
+    """Write `count`, small, `heavy`, more than 5 ms of a core for a token, and `late`, slow to load."""
     directory.mkdir(parents=True, exist_ok=True)
     counting.counting(directory / "count.gguf", name="count")
     counting.heavy_counting(directory / "heavy.gguf")
+    counting.counting(directory / "late.gguf", name="late", shape=_SLOW_TO_LOAD)
 
 
 def get_json(url: str) -> dict[str, Any]:

@@ -89,3 +89,19 @@ async def first_token_added_ms(corral: Running) -> dict[str, float]:
         ]
     worker_ms, gateway_ms = (statistics.median(times) * 1000 for times in zip(*pairs, strict=True))
     return {"worker_ms": worker_ms, "gateway_ms": gateway_ms, "added_ms": gateway_ms - worker_ms}
+
+
+async def answers_while_loading(corral: Running) -> dict[str, float]:
+    """Have the other worker load `late`; return how long that took and how `count` fared meanwhile, in ms."""
+    body = request("count", 1)
+    async with client() as session:
+        await generate(session, corral.url, body)
+        started = time.perf_counter()
+        loading = asyncio.create_task(generate(session, corral.url, request("late", 1)))
+        times: list[float] = []
+        while not loading.done():
+            times.append((await generate(session, corral.url, body))[0] * 1000)
+        await loading
+        load_ms = (time.perf_counter() - started) * 1000
+    slowest_ms, median_ms = max(times), statistics.median(times)
+    return {"load_ms": load_ms, "answers": len(times), "slowest_ms": slowest_ms, "median_ms": median_ms}
