@@ -106,6 +106,15 @@ def test_num_ctx_reloads_the_model_and_ps_shows_it(worker: WorkerProcess) -> Non
     assert worker.resident()["count:latest"]["context_length"] == 256
     counted(worker, num_ctx=1_000_000)
     assert worker.resident()["count:latest"]["context_length"] == 4096
+
+
+def test_a_loaded_model_keeps_its_context_until_it_is_unloaded(worker: WorkerProcess) -> None:
+    """A request that does not say one, as none of OpenAI's can, does not load the model anew."""
+    counted(worker, num_ctx=256)
+    counted(worker)
+    assert worker.resident()["count:latest"]["context_length"] == 256
+    worker.post("/api/generate", model="count", keep_alive=0)
+    wait_until(lambda: "count:latest" not in worker.resident(), "the model is gone")
     counted(worker)
     assert worker.resident()["count:latest"]["context_length"] == 512
 

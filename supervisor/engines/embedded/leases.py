@@ -86,13 +86,22 @@ class Leases:
         self._futures[ask.id] = future
         self._act(self._core.arrived(ask, self._now()))
         try:
-            yield await future
+            runner = await future
+            while runner.is_ending():  # killed while it was idle: ask again, for its successor
+                await _wait_if_dying(runner)
+                runner = await self._asked_again(ask)
+            yield runner
         except RunnerLostError:
-            await _wait_if_dying(future.result())
+            await _wait_if_dying(self._futures[ask.id].result())
             raise
         finally:
             del self._futures[ask.id]
             self._act(self._core.left(ask.id, self._now()))
+
+    async def _asked_again(self, ask: Ask) -> Runner:
+        self._futures[ask.id] = asyncio.get_running_loop().create_future()
+        self._act([*self._core.left(ask.id, self._now()), *self._core.arrived(ask, self._now())])
+        return await self._futures[ask.id]
 
     def unload(self, model: str) -> None:
         """Let the model go as soon as nobody uses it."""
@@ -102,6 +111,11 @@ class Leases:
         """Return the models that are loaded and ready."""
         runners = ((r, self._runners.get(r.incarnation)) for r in self._core.residents)
         return [Row(r, runner) for r, runner in runners if runner is not None and runner.address]
+
+    def context_held(self, weights: str) -> int | None:
+        """Return the context of the runner over these weights; None when there is none."""
+        held = (r.variant.context_length for r in self._core.residents if r.variant.weights == weights)
+        return next(held, None)
 
     def waiting(self) -> dict[str, int]:
         """Return how many requests wait, by model."""

@@ -60,10 +60,15 @@ class Worker:
     def options(self, model: ModelFile, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return the checked options of a request: its own, and else those of the model.
 
+        A loaded model keeps its context unless the request asks for another, where Ollama would load it
+        anew: who loaded it said once how it is to run, and OpenAI's bodies cannot say it at all.
+
         Raises:
             ApiError: 500 with Ollama's text, an option has another type.
         """
-        return check_options({**model.parameters, **body.get("options", {})})
+        held = self.leases.context_held(model.id.path)
+        kept = {} if held is None else {"num_ctx": held}
+        return check_options({**model.parameters, **kept, **body.get("options", {})})
 
     def digest(self, model: ModelFile) -> str:
         """Return the model's identity in lists: of its manifest, else of its file; empty while not known."""
