@@ -29,6 +29,8 @@ _SCALARS: Final = {
     for code, letter in zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True)
 }
 _U32: Final = _SCALARS[4]
+_F32: Final = _SCALARS[6]
+_F32_DIGITS: Final = 9
 _U64: Final = _SCALARS[10]
 
 
@@ -74,7 +76,7 @@ class _Cursor:
 
     def number(self, form: struct.Struct) -> int | float | bool:
         value: int | float | bool = form.unpack(self.take(form.size))[0]
-        return value
+        return _shortest(value) if form is _F32 and math.isfinite(value) else value
 
     def u64(self) -> int:
         return int(_U64.unpack(self.take(8))[0])
@@ -145,6 +147,12 @@ def _skip_texts(cursor: _Cursor, count: int) -> None:
         raise TruncatedGgufError(len(data)) from error
     cursor.at = at
     cursor.take(0)
+
+
+def _shortest(value: float) -> float:
+    """Return the number with the fewest digits that is this one in 32 bits, as Go prints it: 1e-05."""
+    texts = (f"{value:.{digits}g}" for digits in range(1, _F32_DIGITS + 1))
+    return next((n for n in map(float, texts) if _F32.unpack(_F32.pack(n))[0] == value), value)
 
 
 def _tensor_elements(cursor: _Cursor) -> int:

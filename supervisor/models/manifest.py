@@ -36,6 +36,8 @@ class Layer:
     digest: str
     """`sha256:…`"""
     size_bytes: int
+    origin: str = ""
+    """The model that it was taken from, where it was."""
 
     @property
     def file_name(self) -> str:
@@ -107,4 +109,4 @@ def _layer(value: object) -> Layer:
     if digest is None or not isinstance(size, int):
         raise InvalidManifestError(f"a layer has no sound digest and size: {str(value)[:200]}")
     kind = str(fields.get("mediaType", "")).removeprefix(_MEDIA_TYPE)
-    return Layer(kind, f"sha256:{digest[1]}", size)
+    return Layer(kind, f"sha256:{digest[1]}", size, str(fields.get("from") or ""))

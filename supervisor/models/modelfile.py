@@ -25,6 +25,8 @@ class Modelfile:
     config: Mapping[str, Any] = field(default_factory=dict)
     template: str = DEFAULT_TEMPLATE
     system: str = ""
+    parent: str = ""
+    """The model that this one was made from; only /api/show tells it."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     messages: tuple[Mapping[str, Any], ...] = ()
     licenses: tuple[str, ...] = ()

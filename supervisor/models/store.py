@@ -132,6 +132,7 @@ class Store:
         config = {} if manifest.config is None else self._object(manifest.config)
         return Modelfile(
             config=config,
+            parent=manifest.weights.origin,
             template=(templates or [DEFAULT_TEMPLATE])[-1],
             system=(systems or [""])[-1],
             parameters=(parameters or [{}])[-1],

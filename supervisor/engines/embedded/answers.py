@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any, Final
 
@@ -159,10 +159,15 @@ class Reading:
     """Makes the id of a tool call."""
     thoughts: Thoughts | None = None
     calls: Calls | None = None
+    _text: str = ""
 
     def read(self, event: Event) -> Iterator[Event]:
         """Yield what an event says, once it is certain."""
         if isinstance(event, Piece):
+            self._text += event.content
+            if self.thoughts is None and self.calls is None:
+                yield event
+                return
             thinking, content = self.thoughts.add(event.content) if self.thoughts else ("", event.content)
             content = self.calls.add(content) if self.calls else content
             if thinking or content or event.logprobs:
@@ -176,18 +181,11 @@ class Reading:
         yield self._with_calls(event)
 
     def _with_calls(self, end: End) -> End:
-        calls = tuple(
+        calls = end.tool_calls or tuple(
             {"id": self.new_id(), "function": {"index": n, "name": name, "arguments": values}}
             for n, (name, values) in enumerate(self.calls.found if self.calls else ())
         )
-        return End(
-            reason=end.reason,
-            prompt_tokens=end.prompt_tokens,
-            prompt_ns=end.prompt_ns,
-            answer_tokens=end.answer_tokens,
-            answer_ns=end.answer_ns,
-            tool_calls=calls,
-        )
+        return replace(end, tool_calls=calls, text=self._text)
 
 
 def overlap(text: str, mark: str) -> int:

@@ -31,6 +31,8 @@ class End:
     answer_tokens: int
     answer_ns: int
     tool_calls: tuple[Mapping[str, Any], ...] = ()
+    text: str = ""
+    """The whole answer as it came, before it was taken apart."""
 
 
 Event = Piece | End

@@ -34,10 +34,6 @@ class RunnerLostError(ApiError):
         super().__init__(INTERNAL, text)
 
 
-class RunnerUnreachedError(RunnerLostError):
-    """The runner had ended before it got the request: another one can answer it."""
-
-
 def busy() -> ApiError:
     """More requests wait than the queue takes."""
     return ApiError(BUSY, wire.SERVER_BUSY)

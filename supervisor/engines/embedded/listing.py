@@ -125,7 +125,7 @@ def shown(model: ModelFile) -> dict[str, Any]:
     facts = model.facts
     info = {key: value for key, value in facts.info.items() if key not in _NOT_SHOWN}
     return _told(model) | {
-        "details": model.details,
+        "details": model.details | ({"parent_model": model.entry.modelfile.parent} if model.entry else {}),
         "model_info": info,
         "capabilities": list(model.capabilities),
         "modified_at": timestamp(modified_at(model)),

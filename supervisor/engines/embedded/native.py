@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from aiohttp import web
 
@@ -21,7 +21,6 @@ from supervisor.engines.embedded.failures import (
     INTERNAL,
     NOT_FOUND,
     ApiError,
-    RunnerUnreachedError,
 )
 from supervisor.engines.embedded.frames import Figures, Frame, Framer
 from supervisor.engines.embedded.prompts import (
@@ -37,9 +36,6 @@ from supervisor.engines.embedded.rendering import Native
 from supervisor.engines.embedded.upstream import Upstream
 from supervisor.engines.embedded.worker import Worker, keep_alive_of
 from supervisor.models.model import ModelFile, StoreEntry
-
-_MOST_UNREACHED: Final = 3
-"""Runners that may be found dead, one after the other, for one request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,23 +104,6 @@ async def answer_frames(worker: Worker, call: Call) -> AsyncGenerator[Frame]:
         return
     _check(call)
     options = worker.options(call.model, call.body)
-    unreached = 0
-    while True:
-        try:
-            async with aclosing(_on_runner(worker, call, options, keep_alive_s)) as frames:
-                async for frame in frames:
-                    yield frame
-        except RunnerUnreachedError:  # it ended while it was idle: the next lease loads another
-            unreached += 1
-            if unreached > _MOST_UNREACHED:
-                raise
-        else:
-            return
-
-
-async def _on_runner(
-    worker: Worker, call: Call, options: Mapping[str, Any], keep_alive_s: float | None
-) -> AsyncGenerator[Frame]:
     context_length = worker.context_length(call.model, options)
     make = chat_job if call.chat else generate_job
     setting = Setting(model=call.model, context_length=context_length, today=_now().astimezone().date())
@@ -146,16 +125,15 @@ async def _on_runner(
 async def _frames(
     call: Call, job: Job, events: AsyncGenerator[Event], upstream: Upstream, load_ns: int
 ) -> AsyncGenerator[Frame]:
-    framer, texts = call.framer, list[str]()
+    framer = call.framer
     async for event in events:
         if not isinstance(event, End):
-            texts.append(event.content)
             yield framer.piece(event, _now())
             continue
         if event.tool_calls:
             yield framer.calls(event, _now())
         wants_context = not call.chat and not call.body.get("raw")
-        context = await context_tokens(upstream, job, "".join(texts)) if wants_context else ()
+        context = await context_tokens(upstream, job, event.text) if wants_context else ()
         total_ns = time.monotonic_ns() - call.began_ns
         yield framer.end(event, Figures(total_ns=total_ns, load_ns=load_ns, context=context), _now())
 

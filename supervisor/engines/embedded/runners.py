@@ -16,6 +16,7 @@ import json
 import os
 import re
 import secrets
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
@@ -29,6 +30,10 @@ from supervisor.engines.embedded.failures import INTERNAL, ApiError
 _KEPT_LINES: Final = 20
 _LOG_LINE: Final = re.compile(r"^[\d.]+ (?P<level>[EWID]) (?P<text>.*)")
 _KIB: Final = 1024
+_STATE, _FLAGS, _PENDING = 0, 6, 28
+"""Places in /proc/PID/stat after the name: see proc_pid_stat(5)."""
+_EXITING: Final = 0x4
+"""The kernel's PF_EXITING."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +75,10 @@ class Runner:
     def pid(self) -> int:
         """For people."""
         return self._process.pid
+
+    def is_ending(self) -> bool:
+        """Return whether it is over or has been killed, as the kernel knows before its parent does."""
+        return not self.alive or (sys.platform == "linux" and _is_ending(self.pid))
 
     async def wait_ready(self) -> None:
         """Wait for the first answer.
@@ -151,6 +160,15 @@ def usable_threads() -> int:
     """Return how many threads a runner computes with: one core stays free for HTTP and sampling."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return max(1, cores - 1)
+
+
+def _is_ending(pid: int) -> bool:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
+    except OSError:
+        return True
+    state, flags, pending = fields[_STATE], int(fields[_FLAGS]), int(fields[_PENDING])
+    return state in "ZX" or bool(flags & _EXITING) or bool(pending & 1 << (signal.SIGKILL - 1))
 
 
 def _pss_bytes(pid: int) -> int | None:

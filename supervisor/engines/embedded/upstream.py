@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from supervisor.engines.embedded.failures import INTERNAL, ApiError, RunnerLostError, RunnerUnreachedError
+from supervisor.engines.embedded.failures import INTERNAL, ApiError, RunnerLostError
 from supervisor.engines.embedded.runners import Runner
 from supervisor.engines.embedded.sse import SseParser
 
@@ -59,8 +59,6 @@ class Upstream:
                         if "error" in event:
                             raise _failure(event["error"], response.status)
                         yield event
-        except aiohttp.ClientConnectorError as error:
-            raise RunnerUnreachedError from error
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
             raise RunnerLostError from error
 
@@ -74,8 +72,6 @@ class Upstream:
         try:
             async with self._get(path) if body is None else self._post(path, body) as response:
                 content = await response.read()
-        except aiohttp.ClientConnectorError as error:
-            raise RunnerUnreachedError from error
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
             raise RunnerLostError from error
         if response.status != _OK:

@@ -219,7 +219,8 @@ def _member(value: Value, name: str) -> Value:
         if member is None:
             raise TemplateError(f"can't evaluate field {name} in type {value.type_name}")
         return member.value
-    raise TemplateError(f"can't evaluate field {name} in {'nil' if value is None else printed(value)}")
+    kind = "nil" if value is None else type(value).__name__
+    raise TemplateError(f"can't evaluate field {name} in a value that is {kind}")
 
 
 def _then(values: Iterable[Value], last: Value) -> Iterator[Value]:
