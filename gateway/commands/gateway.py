@@ -50,7 +50,7 @@ def _serve_alone(config: Config, directory: Path, file: str | None) -> int:
     if not config.external:
         where = file or "the defaults"
         raise SettingsError(f"{where}: nothing to serve: write external workers, or run corral up")
-    if config.workers != "auto":
+    if config.workers not in ("auto", ()):
         print(
             "corral gateway: the `workers` of the file are not started; corral up does that", file=sys.stderr
         )
