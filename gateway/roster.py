@@ -198,16 +198,18 @@ class Roster:
             max_queue=status.max_queue,
             keep_alive_s=status.keep_alive_s,
             memory_bytes=status.memory_bytes,
+            dedicated=status.models is not None,
             servable={row.variant: self._need_bytes(row, status) for row in rows},
         )
 
     def _need_bytes(self, row: ModelRow, status: WorkerStatus) -> int:
         details = self.details.get(row.variant)
+        embeds = details is not None and details.embedding
         return estimate(
             size_bytes=row.size_bytes,
             model_info=details.model_info if details is not None else {},
             context_length=row.variant.num_ctx or status.context_length,
-            slots=status.num_parallel,
+            slots=1 if embeds else status.num_parallel,
         ).total_bytes
 
 

@@ -123,11 +123,12 @@ def _protected_on(worker: WorkerResidency, demand: Demand) -> set[Variant]:
     return {variant for instance, variant in demand.protected if instance == worker.view.instance}
 
 
-def _cost(plan: Plan, now: float) -> tuple[int, float, int, str]:
-    """Fewest victims, then the longest idle ones, then the least busy worker."""
+def _cost(plan: Plan, now: float) -> tuple[bool, int, float, int, str]:
+    """A worker dedicated to the model, then fewest victims, the longest idle ones, the least busy worker."""
     used = [plan.worker.replicas[v].last_used for v in plan.victims]
     freshest = max(used, default=now) if plan.victims else 0.0
-    return (len(plan.victims), freshest, plan.worker.busy, plan.worker.view.instance.worker)
+    view = plan.worker.view
+    return (not view.dedicated, len(plan.victims), freshest, plan.worker.busy, view.instance.worker)
 
 
 def _drain_cost(plan: Plan) -> tuple[int, str]:

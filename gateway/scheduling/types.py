@@ -68,6 +68,8 @@ class WorkerView:
     keep_alive_s: float | None
     """For models whose requests do not say; None is for ever."""
     memory_bytes: int
+    dedicated: bool = False
+    """It serves only some models, so that these are loaded here rather than elsewhere."""
     servable: Mapping[Variant, int] = field(default_factory=dict)
     """The models it may serve, with the bytes each is estimated to take once loaded."""
 

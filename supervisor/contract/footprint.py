@@ -17,6 +17,10 @@ _COMPUTE_BYTES_PER_EMBEDDING: Final = 512 * 4 * 20
 """Rows of one 512-token batch (Ollama's) in f32. Measured with llama.cpp on CPU after a prompt that fills
 the context: 36 to 44 KiB per component at widths 256 and 1024. The embedded engine's batches are smaller."""
 
+_ONE_GLOBAL_LAYER_IN: Final = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "exaone4": 4}
+"""Of the architectures with a sliding window: in how many layers one sees the whole context. Source:
+llama.cpp's set_swa_pattern; others are counted as if every second one did."""
+
 _PROCESS_BYTES: Final = 18 * 2**20
 """The runner process itself, measured as the PSS of one with a model of 2 MB."""
 
@@ -55,6 +59,16 @@ def estimate(
     embedding, heads = number("embedding_length"), number("attention.head_count")
     head_size = number("attention.key_length") or (embedding // heads if heads else 0)
     kv_heads = number("attention.head_count_kv") or heads
-    tokens = context_length * slots
-    kv = 2 * number("block_count") * kv_heads * head_size * _KV_ELEMENT_BYTES * tokens
+    layer_tokens = _layer_tokens(
+        arch, number("block_count"), number("attention.sliding_window"), context_length
+    )
+    kv = 2 * kv_heads * head_size * _KV_ELEMENT_BYTES * layer_tokens * slots
     return Footprint(size_bytes, kv, embedding * _COMPUTE_BYTES_PER_EMBEDDING + _PROCESS_BYTES)
+
+
+def _layer_tokens(arch: str, layers: int, window: int, context_length: int) -> int:
+    """Return the tokens that one sequence's cache holds, added up over the layers."""
+    if not 0 < window < context_length:
+        return layers * context_length
+    whole = -(-layers // _ONE_GLOBAL_LAYER_IN.get(arch, 2))
+    return whole * context_length + (layers - whole) * window

@@ -252,3 +252,10 @@ def test_max_replicas_bound_how_many_workers_hold_a_model() -> None:
     stage = Stage([view(W0), view(W1)], bounds={A: ReplicaBounds(most=1)})
     requests = [stage.arrive(A) for _ in range(3)]
     assert [stage.where(request) for request in requests] == ["w0", "w0", None]
+
+
+def test_model_is_loaded_on_the_worker_that_is_dedicated_to_it() -> None:
+    """Also when another worker that may serve everything comes first by name."""
+    stage = Stage([view(W0), replace(view(W1), dedicated=True, servable={A: 4})])
+    assert stage.where(stage.arrive(A)) == "w1"
+    assert stage.where(stage.arrive(B)) == "w0"
