@@ -7,8 +7,8 @@ import asyncio
 import errno
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ from gateway.commands.settings import SettingsError, directory_of, read_config
 from supervisor.contract.command import EXIT_OK, EXIT_USAGE
 from supervisor.contract.config import Config, LogConfig
 from supervisor.contract.logs import settings
+from supervisor.contract.runtime_dir import ENDPOINT
 
 HELP: Final = "serve external workers alone, without a supervisor"
 _BACKLOG: Final = 2048
@@ -56,7 +57,19 @@ def _serve_alone(config: Config, directory: Path, file: str | None) -> int:
         )
     with host.claimed(directory), _open_listener(config.listen) as listener:
         url = _url_of(listener)
-        return _serve(config, Ports(listener, directory, supervised=False), lambda: _greet(url))
+        with _endpoint_told(directory / ENDPOINT, url):
+            return _serve(config, Ports(listener, directory, supervised=False), lambda: _greet(url))
+
+
+@contextmanager
+def _endpoint_told(file: Path, url: str) -> Iterator[None]:
+    """Let `corral models` and `corral run` find us; where there is no runtime directory, --url does."""
+    if file.parent.is_dir():
+        file.write_text(f"{url}\n", encoding="utf-8")
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def _serve(config: Config, ports: Ports, greet: Callable[[], None]) -> int:

@@ -99,12 +99,14 @@ async def test_it_serves_external_workers_without_a_supervisor(tmp_path: Path) -
         async with command(*GATEWAY, "--config", file) as corral:
             url = await corral.greeting()
             assert await ask(url) == "far"
+            assert (tmp_path / "run" / "endpoint").read_text() == f"{url}\n"
             async with command(COMMAND, "ps", "--config", file) as ps:
                 assert ps.process.stdout is not None
                 lines = (await ps.process.stdout.read()).decode().splitlines()
             corral.process.terminate()
             said = await corral.said()
     assert corral.process.returncode == 0
+    assert not (tmp_path / "run" / "endpoint").exists()
     assert lines[1].split()[:4] == ["far", far.url, "ready", "count:latest"]
     assert "no fleet snapshots" not in said
 
