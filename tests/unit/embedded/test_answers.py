@@ -52,9 +52,7 @@ ANSWERS = [
     (
         "<call>",
         '<think>a</think><call>{"name": "get", "parameters": {}}</call><call>'
-        + '{"name": "get_weather", "arguments": '
-        + json.dumps(json.dumps(PARIS))
-        + "}",
+        '{"name": "get_weather", "arguments": ' + json.dumps(json.dumps(PARIS)) + "}",
         "a",
         "",
         [("get", {}), ("get_weather", PARIS)],
