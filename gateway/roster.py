@@ -16,6 +16,7 @@ from supervisor.contract.config import ModelConfig
 from supervisor.contract.fleet import FleetSnapshot, WorkerState, WorkerStatus
 from supervisor.contract.footprint import estimate
 from supervisor.contract.names import InvalidModelNameError, ModelName
+from supervisor.contract.wire import WEIGHTS_FIELD
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,11 @@ class ModelRow:
     variant: Variant
     row: Mapping[str, Any]
     """The whole row, to be shown to clients as it is."""
+
+    @property
+    def digest(self) -> str:
+        """As clients know it."""
+        return str(self.row.get("digest") or "")
 
     @property
     def size_bytes(self) -> int:
@@ -100,10 +106,10 @@ class Roster:
         """Take a worker's /api/tags answer; rows without a usable name or digest are left out."""
         rows: dict[str, ModelRow] = {}
         for row in tags.get("models") or []:
-            name, digest = row.get("name"), row.get("digest")
+            name, weights = row.get("name"), weights_of(row)
             key = key_of(name) if isinstance(name, str) else None
-            if key is not None and isinstance(digest, str):
-                rows[key] = ModelRow(name, self._variant(key, digest), row)
+            if key is not None and weights:
+                rows[key] = ModelRow(name, self._variant(key, weights), row)
         self.catalogues[worker] = rows
 
     def knows(self, worker: str, residents: Iterable[Variant]) -> bool:
@@ -168,10 +174,10 @@ class Roster:
                 merged.setdefault(key, row)
         return sorted(merged.values(), key=lambda row: row.name)
 
-    def _variant(self, key: str, digest: str) -> Variant:
+    def _variant(self, key: str, weights: str) -> Variant:
         wish = next((wish for name, wish in self.wishes.items() if key_of(name) == key), None)
         context = wish.context_length if wish is not None else None
-        return Variant(digest) if context is None else Variant(digest, (("num_ctx", context),))
+        return Variant(weights) if context is None else Variant(weights, (("num_ctx", context),))
 
     def _variant_held(self, worker: str, weights: Variant, resident: Resident) -> Variant:
         rows = self.catalogues.get(worker, {}).values()
@@ -211,6 +217,16 @@ class Roster:
             context_length=row.variant.num_ctx or status.context_length,
             slots=1 if embeds else status.num_parallel,
         ).total_bytes
+
+
+def weights_of(row: Mapping[str, Any]) -> str:
+    """Return what tells a model's weights in a row of tags or ps; empty when nothing does.
+
+    An embedded worker tells the weights themselves, which several names may share and which then have one
+    runner; of an Ollama the digest of the name's manifest has to do.
+    """
+    told = row.get(WEIGHTS_FIELD) or row.get("digest")
+    return told if isinstance(told, str) else ""
 
 
 def instance_of(status: WorkerStatus) -> Instance:

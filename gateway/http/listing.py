@@ -117,7 +117,7 @@ def resident_row(row: ModelRow, worker: WorkerResidency, replica: Replica, expir
         "name": row.name,
         "model": row.name,
         "size": replica.size_bytes,
-        "digest": row.variant.digest,
+        "digest": row.digest,
         "details": row.row.get("details") or {},
         "expires_at": expires,
         "size_vram": resident.size_vram_bytes if resident is not None else 0,

@@ -17,7 +17,7 @@ import httpx
 import ollama
 
 from gateway.relay.sockets import socket_options
-from gateway.roster import ModelDetails, ModelRow
+from gateway.roster import ModelDetails, ModelRow, weights_of
 from gateway.scheduling.types import Resident, Variant
 from gateway.workers.effective_slots import effective_slots
 from supervisor.contract.wire import SLOTS_FIELD
@@ -69,7 +69,7 @@ class WorkerClient:
             WorkerUnreachableError: no answer, or none that makes sense.
         """
         rows = (await self._get("/api/ps")).get("models") or []
-        return {Variant(row["digest"]): await self._resident(row, slots) for row in rows if "digest" in row}
+        return {Variant(weights_of(row)): await self._resident(row, slots) for row in rows if weights_of(row)}
 
     async def _resident(self, row: Mapping[str, Any], slots: int) -> Resident:
         return Resident(
