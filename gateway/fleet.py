@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -126,20 +126,21 @@ class Fleet:
                 await asyncio.sleep(again_s)
                 again_s = min(_MOST_AGAIN_S, 2 * again_s)
         self.roster.learn(status.worker, tags)
-        await self._learn_what_is_kept(status)
+        await self._learn_what_is_there(status, residents)
         self.roster.introduced.add(instance)
         self._tell_scheduler()
         self._observed(status, residents)
         self._tell_waiters()
 
-    async def _learn_what_is_kept(self, status: WorkerStatus) -> None:
-        """Models that are loaded unasked must be known before the scheduler hears of the worker."""
-        for variant, bounds in self.roster.bounds().items():
-            row = self.roster.model_on(status.worker, variant)
-            if bounds.least and row is not None and variant not in self.roster.details:
+    async def _learn_what_is_there(self, status: WorkerStatus, residents: Iterable[str]) -> None:
+        """Models that are loaded, or will be unasked, must be known before the scheduler hears of them."""
+        kept = (variant for variant, bounds in self.roster.bounds().items() if bounds.least)
+        rows = [self.roster.model_on(status.worker, variant) for variant in kept]
+        for row in [*rows, *(self.roster.rows_of(status.worker, residents) or [])]:
+            if row is not None and row.variant not in self.roster.details:
                 await self._read_details(status, row)
 
-    def _observed(self, status: WorkerStatus, residents: Mapping[Variant, Resident]) -> None:
+    def _observed(self, status: WorkerStatus, residents: Mapping[str, Resident]) -> None:
         self._feed(Observed(instance_of(status), self.roster.variants_on(status.worker, residents)))
 
     def _introduced(self, instance: Instance, task: asyncio.Task[None]) -> None:
@@ -166,8 +167,9 @@ class Fleet:
         try:
             async with asyncio.timeout(_ACQUAINT_S):
                 residents = await self._client(status).residents(status.num_parallel)
-                if not self.roster.knows(status.worker, residents):
+                if self.roster.rows_of(status.worker, residents) is None:
                     self.roster.learn(status.worker, await self._client(status).tags())
+                await self._learn_what_is_there(status, residents)
         except (WorkerUnreachableError, TimeoutError) as error:
             _log.warning("worker does not tell what it holds", worker=str(instance), error=str(error))
             return False
@@ -193,6 +195,7 @@ class Fleet:
             target = self.roster.resolve(name)
         if target is not None and target.variant not in self.roster.details:
             await self._learn(target.variant)
+            target = self.roster.resolve(name)
         return target
 
     async def wait_until_settled(self) -> None:
@@ -250,12 +253,12 @@ class Fleet:
     async def _read_details(self, status: WorkerStatus, row: ModelRow) -> None:
         try:
             async with asyncio.timeout(_LIST_S):
-                self.roster.details[row.variant] = await self._client(status).details(row)
+                self.roster.learn_details(row, await self._client(status).details(row))
         except (WorkerUnreachableError, TimeoutError) as error:
             _log.warning("model not shown; asked again later", model=row.name, error=str(error))
         except WorkerRefusedError as error:
             _log.warning("model cannot be shown; estimated by its file", model=row.name, error=str(error))
-            self.roster.details[row.variant] = ModelDetails({}, embedding=False)
+            self.roster.learn_details(row, ModelDetails({}, embedding=False))
 
     def name(self, variant: Variant) -> str:
         """Return what people call the model; its digest when no store has it any more."""
@@ -276,7 +279,10 @@ class Fleet:
         try:
             async with asyncio.timeout(self._load_timeout_s):
                 return await self._client(status).load(
-                    row, embedding=self._embeds(variant), slots=status.num_parallel
+                    row,
+                    embedding=self._embeds(variant),
+                    slots=status.num_parallel,
+                    or_listed_as=self.roster.listed_on(status.worker, variant),
                 )
         except TimeoutError as error:
             text = f"loading {row.name} took longer than gateway.load_timeout ({self._load_timeout_s:g} s)"
@@ -293,7 +299,10 @@ class Fleet:
             try:
                 async with asyncio.timeout(self._load_timeout_s):
                     await self._client(status).unload(
-                        row, embedding=self._embeds(variant), slots=status.num_parallel
+                        row,
+                        embedding=self._embeds(variant),
+                        slots=status.num_parallel,
+                        or_listed_as=self.roster.listed_on(status.worker, variant),
                     )
                     return
             except (WorkerRefusedError, WorkerUnreachableError, TimeoutError) as error:

@@ -7,7 +7,7 @@ I/O: `fleet.py` fetches and is the only writer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gateway.scheduling.types import Instance, ReplicaBounds, Resident, Variant, WorkerView
@@ -29,6 +29,11 @@ class ModelRow:
     """The whole row, to be shown to clients as it is."""
 
     @property
+    def listed_as(self) -> str:
+        """What tells it apart in the worker's own lists."""
+        return listed_as(self.row)
+
+    @property
     def digest(self) -> str:
         """As clients know it."""
         return str(self.row.get("digest") or "")
@@ -48,6 +53,8 @@ class ModelDetails:
     """The header of its file."""
     embedding: bool
     """It embeds and cannot chat."""
+    weights: str = ""
+    """`sha256:…` of its weights where the worker tells them here; other names may share them."""
 
 
 def key_of(name: str) -> str | None:
@@ -79,6 +86,8 @@ class Roster:
     catalogues: dict[str, dict[str, ModelRow]] = field(default_factory=dict)
     """By worker name; outlives the process, so that a model stays known while its worker restarts."""
     details: dict[Variant, ModelDetails] = field(default_factory=dict)
+    _weights: dict[str, str] = field(default_factory=dict)
+    """By what a model is listed as: its weights, once /api/show has told them."""
 
     @property
     def statuses(self) -> tuple[WorkerStatus, ...]:
@@ -106,16 +115,31 @@ class Roster:
         """Take a worker's /api/tags answer; rows without a usable name or digest are left out."""
         rows: dict[str, ModelRow] = {}
         for row in tags.get("models") or []:
-            name, weights = row.get("name"), weights_of(row)
+            name, listed = row.get("name"), listed_as(row)
             key = key_of(name) if isinstance(name, str) else None
-            if key is not None and weights:
-                rows[key] = ModelRow(name, self._variant(key, weights), row)
+            if key is not None and listed:
+                rows[key] = ModelRow(name, self._variant(key, listed), row)
         self.catalogues[worker] = rows
 
-    def knows(self, worker: str, residents: Iterable[Variant]) -> bool:
-        """Whether all that a worker holds is in the list of its models."""
+    def learn_details(self, row: ModelRow, details: ModelDetails) -> None:
+        """Take a worker's /api/show answer; names that turn out to share their weights become one variant."""
+        if details.weights:
+            self._weights[row.listed_as] = details.weights
+            for rows in self.catalogues.values():
+                for key, known in rows.items():
+                    rows[key] = replace(known, variant=self._variant(key, known.listed_as))
+        self.details[self._variant(key_of(row.name) or "", row.listed_as)] = details
+
+    def listed_on(self, worker: str, variant: Variant) -> frozenset[str]:
+        """Return all that a variant may be listed as by a worker: one for each name over its weights."""
         rows = self.catalogues.get(worker, {}).values()
-        return {variant.weights for variant in residents} <= {row.variant.weights for row in rows}
+        return frozenset(row.listed_as for row in rows if row.variant.weights == variant.weights)
+
+    def rows_of(self, worker: str, residents: Iterable[str]) -> list[ModelRow] | None:
+        """Return a row for each model that a worker holds, or None when its list has not all of them."""
+        by_listing = {row.listed_as: row for row in self.catalogues.get(worker, {}).values()}
+        rows = [by_listing.get(listed) for listed in residents]
+        return None if None in rows else [row for row in rows if row is not None]
 
     def resolve(self, name: str) -> Target | None:
         """Return what a model's name or alias stands for, on any worker; None when nobody has it."""
@@ -138,11 +162,9 @@ class Roster:
                 bounds[target.variant] = ReplicaBounds(least, wish.max_replicas)
         return bounds
 
-    def variants_on(self, worker: str, residents: Mapping[Variant, Resident]) -> dict[Variant, Resident]:
+    def variants_on(self, worker: str, residents: Mapping[str, Resident]) -> dict[Variant, Resident]:
         """Return what a worker holds as the variants that it was loaded as, told by their context."""
-        return {
-            self._variant_held(worker, weights, resident): resident for weights, resident in residents.items()
-        }
+        return {self._variant_held(worker, listed, held): held for listed, held in residents.items()}
 
     def model_on(self, worker: str, variant: Variant) -> ModelRow | None:
         """Return the row of the model in that worker's store."""
@@ -174,12 +196,14 @@ class Roster:
                 merged.setdefault(key, row)
         return sorted(merged.values(), key=lambda row: row.name)
 
-    def _variant(self, key: str, weights: str) -> Variant:
+    def _variant(self, key: str, listed: str) -> Variant:
         wish = next((wish for name, wish in self.wishes.items() if key_of(name) == key), None)
         context = wish.context_length if wish is not None else None
+        weights = self._weights.get(listed, listed)
         return Variant(weights) if context is None else Variant(weights, (("num_ctx", context),))
 
-    def _variant_held(self, worker: str, weights: Variant, resident: Resident) -> Variant:
+    def _variant_held(self, worker: str, listed: str, resident: Resident) -> Variant:
+        weights = Variant(self._weights.get(listed, listed))
         rows = self.catalogues.get(worker, {}).values()
         known = (row.variant for row in rows if row.variant.weights == weights)
         return next((v for v in known if v.num_ctx == resident.context_length), weights)
@@ -219,11 +243,11 @@ class Roster:
         ).total_bytes
 
 
-def weights_of(row: Mapping[str, Any]) -> str:
-    """Return what tells a model's weights in a row of tags or ps; empty when nothing does.
+def listed_as(row: Mapping[str, Any]) -> str:
+    """Return what tells a model apart in a row of tags or ps; empty when nothing does.
 
-    An embedded worker tells the weights themselves, which several names may share and which then have one
-    runner; of an Ollama the digest of the name's manifest has to do.
+    An embedded worker tells the weights, which several names may share and which then have one runner. An
+    Ollama tells the digest of the name's manifest; the weights behind it only /api/show tells.
     """
     told = row.get(WEIGHTS_FIELD) or row.get("digest")
     return told if isinstance(told, str) else ""

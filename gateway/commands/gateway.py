@@ -109,5 +109,6 @@ def _say_nothing() -> None:
 
 
 def _configure_log(log: LogConfig) -> None:
-    factory = structlog.PrintLoggerFactory(sys.stderr)
+    # A line and its end in one write: the supervisor writes to the same place.
+    factory = structlog.WriteLoggerFactory(sys.stderr)
     structlog.configure(logger_factory=factory, **settings(log, terminal=sys.stderr.isatty()))

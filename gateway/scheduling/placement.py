@@ -123,12 +123,13 @@ def _protected_on(worker: WorkerResidency, demand: Demand) -> set[Variant]:
     return {variant for instance, variant in demand.protected if instance == worker.view.instance}
 
 
-def _cost(plan: Plan, now: float) -> tuple[bool, int, float, int, str]:
-    """A worker dedicated to the model, then fewest victims, the longest idle ones, the least busy worker."""
+def _cost(plan: Plan, now: float) -> tuple[bool, int, float, int, int, str]:
+    """A worker dedicated to the model, fewest victims, the longest idle ones, the least busy and emptiest."""
     used = [plan.worker.replicas[v].last_used for v in plan.victims]
     freshest = max(used, default=now) if plan.victims else 0.0
     view = plan.worker.view
-    return (not view.dedicated, len(plan.victims), freshest, plan.worker.busy, view.instance.worker)
+    held = len(plan.worker.replicas)
+    return (not view.dedicated, len(plan.victims), freshest, plan.worker.busy, held, view.instance.worker)
 
 
 def _drain_cost(plan: Plan) -> tuple[int, str]:

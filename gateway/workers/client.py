@@ -9,7 +9,8 @@ not know, and clients and scheduler want all of them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import re
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final, TypeVar
 
 import aiohttp
@@ -17,18 +18,19 @@ import httpx
 import ollama
 
 from gateway.relay.sockets import socket_options
-from gateway.roster import ModelDetails, ModelRow, weights_of
-from gateway.scheduling.types import Resident, Variant
+from gateway.roster import ModelDetails, ModelRow, listed_as
+from gateway.scheduling.types import Resident
 from gateway.workers.effective_slots import effective_slots
 from supervisor.contract.wire import SLOTS_FIELD
 
 T = TypeVar("T")
-Residents = dict[Variant, Resident]
+Residents = dict[str, Resident]
+"""What a worker holds, by what it lists it as (`gateway.roster.listed_as`)."""
 
 _POLL_S: Final = 0.05
 """Between looks at /api/ps after a load or an unload was answered; Ollama's list follows within 0.5 s."""
-_LISTED_WITHIN_S: Final = 1.0
-"""After a load was answered; with this much to spare that nothing but another name explains it."""
+_FROM_BLOB: Final = re.compile(r"^FROM .*sha256[-:]([0-9a-f]{64})\s*$", re.MULTILINE)
+"""The line of a Modelfile that names the weights."""
 _LIST_TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
 
 
@@ -61,7 +63,7 @@ class WorkerClient:
         return await self._get("/api/tags")
 
     async def residents(self, slots: int) -> Residents:
-        """Return what is loaded, by its weights, with the slots that each model really has.
+        """Return what is loaded, by what it is listed as, with the slots that each model really has.
 
         An embedded worker reports them; of an Ollama that was started with `slots` they are known by rule.
 
@@ -69,7 +71,7 @@ class WorkerClient:
             WorkerUnreachableError: no answer, or none that makes sense.
         """
         rows = (await self._get("/api/ps")).get("models") or []
-        return {Variant(weights_of(row)): await self._resident(row, slots) for row in rows if weights_of(row)}
+        return {listed_as(row): await self._resident(row, slots) for row in rows if listed_as(row)}
 
     async def _resident(self, row: Mapping[str, Any], slots: int) -> Resident:
         return Resident(
@@ -102,41 +104,39 @@ class WorkerClient:
             WorkerUnreachableError: no answer.
         """
         shown = await self._ask(self._ollama.show(model.name))
-        self._embeds[model.variant.digest] = _only_embeds(shown)
-        return ModelDetails(dict(shown.modelinfo or {}), _only_embeds(shown))
+        self._embeds[model.digest] = _only_embeds(shown)
+        return ModelDetails(dict(shown.modelinfo or {}), _only_embeds(shown), _weights(shown))
 
-    async def load(self, model: ModelRow, *, embedding: bool, slots: int) -> Resident:
+    async def load(
+        self, model: ModelRow, *, embedding: bool, slots: int, or_listed_as: Collection[str] = ()
+    ) -> Resident:
         """Load the model for good and return what became of it.
 
-        A model whose weights Ollama holds already, under another name, is answered by that runner and never
-        listed: once the load was answered and the list does not follow, it is taken for loaded.
+        `or_listed_as` tells its other names: Ollama lists a runner under the name that it was loaded for
+        first, whichever of the names over its weights is asked for.
 
         Raises:
             WorkerRefusedError: the engine cannot load it; the text is the engine's.
             WorkerUnreachableError: the worker went away.
         """
+        names = {model.listed_as, *or_listed_as}
         await self._keep(model, -1, embedding=embedding)
-        weights = model.variant.weights
-        try:
-            async with asyncio.timeout(_LISTED_WITHIN_S):
-                return (await self._wait_until(lambda there: weights in there, slots))[weights]
-        except TimeoutError:
-            return await self._resident_by_another_name(model, slots)
+        there = await self._wait_until(lambda held: not held.keys().isdisjoint(names), slots)
+        return next(resident for listed, resident in there.items() if listed in names)
 
-    async def _resident_by_another_name(self, model: ModelRow, slots: int) -> Resident:
-        own = await self._effective_slots(model.row, slots)
-        return Resident(slots=own, size_bytes=model.size_bytes, size_vram_bytes=0, context_length=0)
-
-    async def unload(self, model: ModelRow, *, embedding: bool, slots: int) -> None:
-        """Unload the model and return when it is gone.
+    async def unload(
+        self, model: ModelRow, *, embedding: bool, slots: int, or_listed_as: Collection[str] = ()
+    ) -> None:
+        """Unload the model and return when none of its names is listed any more.
 
         Raises:
             WorkerRefusedError: the worker does not want to.
             WorkerUnreachableError: the worker went away.
         """
+        names = {model.listed_as, *or_listed_as}
         await self._keep(model, 0, embedding=embedding)
         await asyncio.sleep(_POLL_S)  # an /api/ps in the very moment of the unload can crash an Ollama
-        await self._wait_until(lambda there: model.variant.weights not in there, slots)
+        await self._wait_until(lambda held: held.keys().isdisjoint(names), slots)
 
     async def _keep(self, model: ModelRow, keep_alive: int, *, embedding: bool) -> None:
         """Ask nothing of the model but to stay so long; it is asked with the options it is to run with."""
@@ -181,3 +181,8 @@ class WorkerClient:
 def _only_embeds(shown: ollama.ShowResponse) -> bool:
     capabilities = shown.capabilities or []
     return "embedding" in capabilities and "completion" not in capabilities
+
+
+def _weights(shown: ollama.ShowResponse) -> str:
+    found = _FROM_BLOB.search(shown.modelfile or "")
+    return f"sha256:{found[1]}" if found else ""

@@ -55,7 +55,7 @@ async def test_a_loaded_model_has_the_slots_that_were_asked_for(worker: WorkerCl
     resident = await worker.load(count, embedding=False, slots=4)
     assert (resident.slots, resident.context_length) == (4, 2048)
     assert resident.size_bytes > count.size_bytes / 2
-    assert await worker.residents(4) == {count.variant: resident}
+    assert await worker.residents(4) == {count.listed_as: resident}
 
 
 async def test_an_embedding_model_has_one_slot(worker: WorkerClient) -> None:
@@ -65,7 +65,7 @@ async def test_an_embedding_model_has_one_slot(worker: WorkerClient) -> None:
     assert (await worker.load(embed, embedding=True, slots=4)).slots == 1
     async with aiohttp.ClientSession() as session:
         stranger = WorkerClient(worker._base_url, session)
-        assert (await stranger.residents(4))[embed.variant].slots == 1
+        assert (await stranger.residents(4))[embed.listed_as].slots == 1
         await stranger.close()
 
 
@@ -99,15 +99,16 @@ async def test_a_model_that_ollama_evicted_by_itself_is_no_resident(worker: Work
         await worker.load(await row(worker, name), embedding=name == "embed", slots=4)
     held = await worker.residents(4)
     assert len(held) == 2
-    assert (await row(worker, "other")).variant in held
+    assert (await row(worker, "other")).listed_as in held
 
 
 async def test_a_second_name_of_the_same_weights_is_loaded_with_the_first(worker: WorkerClient) -> None:
-    """One runner serves both, and Ollama lists it under the first name only."""
-    await worker.load(await row(worker, "count"), embedding=False, slots=4)
-    polite = await row(worker, "polite")
-    resident = await worker.load(polite, embedding=False, slots=4)
+    """One runner serves both, Ollama lists it under the first name only, and /api/show tells the weights."""
+    count, polite = await row(worker, "count"), await row(worker, "polite")
+    assert (await worker.details(count)).weights == (await worker.details(polite)).weights != ""
+    await worker.load(count, embedding=False, slots=4)
+    resident = await worker.load(polite, embedding=False, slots=4, or_listed_as=[count.listed_as])
     assert resident.slots == 4
-    assert polite.variant not in await worker.residents(4)
-    await worker.unload(polite, embedding=False, slots=4)
+    assert polite.listed_as not in await worker.residents(4)
+    await worker.unload(polite, embedding=False, slots=4, or_listed_as=[count.listed_as])
     assert await worker.residents(4) == {}

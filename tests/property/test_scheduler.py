@@ -52,7 +52,7 @@ FAULTS = [
         "before.get(view.instance)",
         "next((w for i, w in before.items() if i.worker == view.instance.worker), None)",
     ),
-    Fault("pinned models are evicted", "protected=self.protected()", "protected=frozenset()"),
+    Fault("pinned models are evicted", "bool(replicas), self.protected())", "bool(replicas))"),
     Fault("pinned models expire", "kept = self.protected()", "kept = frozenset()"),
     Fault("max_replicas is ignored", "most is not None and holders >= most", "False"),
     Fault("effective slots are not believed", "= event.resident.slots, event", "= 3, event"),

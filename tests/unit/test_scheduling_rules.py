@@ -259,3 +259,11 @@ def test_model_is_loaded_on_the_worker_that_is_dedicated_to_it() -> None:
     stage = Stage([view(W0), replace(view(W1), dedicated=True, servable={A: 4})])
     assert stage.where(stage.arrive(A)) == "w1"
     assert stage.where(stage.arrive(B)) == "w0"
+
+
+def test_models_spread_over_empty_workers() -> None:
+    """Of two workers with room and nothing to do, the one that holds less takes the next model."""
+    stage = Stage([view(W0, loaded=2), view(W1, loaded=2)])
+    for variant in (A, B):
+        stage.feed(Finished(stage.arrive(variant)))
+    assert [effect.instance for effect in stage.seen if isinstance(effect, Load)] == [W0, W1]

@@ -33,7 +33,7 @@ def main() -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
     structlog.configure(
         processors=processors("console" if sys.stderr.isatty() else "json"),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
     try:
         settings = parse_settings(os.environ, memory_bytes=_default_memory_bytes())
