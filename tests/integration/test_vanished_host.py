@@ -93,6 +93,7 @@ async def pair(directory: Path, host: FarHost, *actions: str) -> AsyncIterator[P
         try:
             external = [far.description.external(max_loaded_models=2), near.external()]
             async with gateway(directory, config=config, external=external, timings=LAZY) as bench:
+                await until_ready(bench, 2)
                 yield Pair(bench, far, near)
         finally:
             await near.stop()
@@ -156,6 +157,16 @@ async def test_a_load_on_it_breaks_off(tmp_path: Path, host: FarHost) -> None:
         corral.near.hold.set()
         assert (await asking)[0] == NEAR
         await held
+
+
+async def until_ready(bench: Bench, workers: int) -> None:
+    """Wait until so many workers can take requests."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            async with bench.http.get(f"{bench.url}/corral/health") as response:
+                if (await response.json())["workers_ready"] == workers:
+                    return
+            await asyncio.sleep(0.01)
 
 
 async def until_far(bench: Bench, *models: str) -> None:
