@@ -12,8 +12,9 @@ import httpx
 
 from gateway.commands.endpoint import add_endpoint_arguments, url_of
 from gateway.commands.settings import SettingsError
-from gateway.commands.table import size_in_words, table
+from gateway.commands.sizes import size_in_words
 from supervisor.contract.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE
+from supervisor.contract.table import table
 
 HELP = "list the models that are served and the workers that hold them"
 

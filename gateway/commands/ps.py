@@ -14,9 +14,10 @@ from typing import Any
 import aiohttp
 
 from gateway.commands.settings import SettingsError, directory_of, read_config
-from gateway.commands.table import size_in_words, table
+from gateway.commands.sizes import size_in_words
 from supervisor.contract.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from supervisor.contract.runtime_dir import GATEWAY_SOCKET
+from supervisor.contract.table import table
 
 HELP = "show workers, loaded models, busy slots and queues"
 

@@ -15,6 +15,7 @@ from typing import Final
 from supervisor.contract.command import EXIT_OK, EXIT_USAGE
 from supervisor.contract.config import ExternalWorker
 from supervisor.contract.json_schema import json_schema
+from supervisor.contract.table import table
 from supervisor.contract.yaml_config import ConfigError
 from supervisor.core.memory import gib
 from supervisor.core.spec import WorkerSpec
@@ -69,10 +70,6 @@ def run(args: Namespace) -> int:
 def as_text(found: Preflight) -> str:
     """Return what was found, for people."""
     rows = [_HEAD, *_own_rows(found), *map(_external_row, found.config.external)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-    table = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
     facts = [
         ("listen", found.config.listen),
         ("runtime_dir", found.paths.runtime_dir),
@@ -81,7 +78,7 @@ def as_text(found: Preflight) -> str:
     ]
     own, others = len(found.workers), len(found.config.external)
     counted = f"{_counted(own)} on this machine" + (f", {others} external" if others else "")
-    lines = [f"{found.file}: valid, {counted}", "", *table, ""]
+    lines = [f"{found.file}: valid, {counted}", "", *table(rows), ""]
     lines += [f"{name:<11}  {value}" for name, value in facts]
     notes = ["", *(f"note: {note}" for note in found.notes)] if found.notes else []
     return "\n".join([*lines, *notes]) + "\n"
