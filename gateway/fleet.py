@@ -125,12 +125,19 @@ class Fleet:
                 _log.warning("worker does not answer yet", worker=str(instance), error=str(error))
                 await asyncio.sleep(again_s)
                 again_s = min(_MOST_AGAIN_S, 2 * again_s)
-        self.roster.learn(status.worker, tags)
+        self._learn_list(status, tags)
         await self._learn_what_is_there(status, residents)
+        # First what it holds, then that it may serve: else a model that is waited for would be loaded there
+        # although it is resident.
+        self._observed(status, residents)
         self.roster.introduced.add(instance)
         self._tell_scheduler()
-        self._observed(status, residents)
         self._tell_waiters()
+
+    def _learn_list(self, status: WorkerStatus, tags: Mapping[str, Any]) -> None:
+        """Roster and scheduler learn in one step, or a name could be known that nobody seems to serve."""
+        self.roster.learn(status.worker, tags)
+        self._tell_scheduler()
 
     async def _learn_what_is_there(self, status: WorkerStatus, residents: Iterable[str]) -> None:
         """Models that are loaded, or will be unasked, must be known before the scheduler hears of them."""
@@ -168,7 +175,7 @@ class Fleet:
             async with asyncio.timeout(_ACQUAINT_S):
                 residents = await self._client(status).residents(status.num_parallel)
                 if self.roster.rows_of(status.worker, residents) is None:
-                    self.roster.learn(status.worker, await self._client(status).tags())
+                    self._learn_list(status, await self._client(status).tags())
                 await self._learn_what_is_there(status, residents)
         except (WorkerUnreachableError, TimeoutError) as error:
             _log.warning("worker does not tell what it holds", worker=str(instance), error=str(error))
@@ -248,17 +255,19 @@ class Fleet:
         if holder is None:
             return
         await self._read_details(*holder)
-        self._tell_scheduler()
 
     async def _read_details(self, status: WorkerStatus, row: ModelRow) -> None:
         try:
             async with asyncio.timeout(_LIST_S):
-                self.roster.learn_details(row, await self._client(status).details(row))
+                details = await self._client(status).details(row)
         except (WorkerUnreachableError, TimeoutError) as error:
             _log.warning("model not shown; asked again later", model=row.name, error=str(error))
+            return
         except WorkerRefusedError as error:
             _log.warning("model cannot be shown; estimated by its file", model=row.name, error=str(error))
-            self.roster.learn_details(row, ModelDetails({}, embedding=False))
+            details = ModelDetails({}, embedding=False)
+        self.roster.learn_details(row, details)
+        self._tell_scheduler()
 
     def name(self, variant: Variant) -> str:
         """Return what people call the model; its digest when no store has it any more."""

@@ -320,6 +320,19 @@ async def test_residency_is_observed_after_a_restart_of_the_gateway(tmp_path: Pa
     assert worker.loads == []
 
 
+async def test_request_that_waits_for_a_worker_finds_what_it_holds(tmp_path: Path) -> None:
+    """A model that is resident on a worker that just came up is not loaded there again."""
+    worker = FakeOllama("w0")
+    async with gateway(tmp_path, worker) as bench:
+        assert (await ask(bench))[0] == 200
+        bench.publish(state=WorkerState.BACKOFF)
+        waiting = asyncio.create_task(ask(bench))
+        await until_queued(bench, 1)
+        bench.publish(incarnation=2)
+        assert (await waiting)[0] == 200
+    assert worker.loads == ["count"]
+
+
 async def test_requests_wait_for_the_first_worker(tmp_path: Path) -> None:
     """While everything is still starting a request waits and is served, rather than refused."""
     worker = FakeOllama("w0")
