@@ -144,7 +144,7 @@ class InferenceHandlers:
         if not surface.carries_context and self._fleet.roster.would_reload(target.variant):
             raise BadRequestError(
                 f"{target.name} has a context_length of its own, which {surface.name} requests cannot carry "
-                "to an Ollama worker: use /api, or serve it on a worker with that context_length"
+                "to its worker: use /api, or serve it on a worker with that context_length"
             )
 
     async def _try(self, exchange: Exchange) -> web.StreamResponse:

@@ -46,7 +46,6 @@ class OllamaSurface:
         facts = Facts(
             model=model,
             stream=read_flag(request, "stream", default=True) if route in _STREAMED else False,
-            prompt_size_bytes=len(body),
             keep_alive_s=keep_alive_s,
             keep_alive_given=keep_alive_given,
             ignored_options=ignored,

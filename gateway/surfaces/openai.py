@@ -24,9 +24,7 @@ class OpenAISurface:
         """Read a request; its bytes go to the worker as they are."""
         request = read_object(body)
         streamed = route != "/v1/embeddings" and read_flag(request, "stream", default=False)
-        return ParsedRequest(
-            Facts(model=read_model(request), stream=streamed, prompt_size_bytes=len(body)), body
-        )
+        return ParsedRequest(Facts(model=read_model(request), stream=streamed), body)
 
     def error(self, status: int, message: str) -> bytes:
         """Return OpenAI's error object with the types that Ollama gives."""

@@ -30,7 +30,6 @@ class Facts:
     model: str
     """As the client wrote it."""
     stream: bool
-    prompt_size_bytes: int
     keep_alive_s: float | None = None
     keep_alive_given: bool = False
     """Whether the client said how long the model is to stay; then `keep_alive_s` None is for ever."""

@@ -73,7 +73,7 @@ class Bench:
     http: aiohttp.ClientSession
 
     def publish(self, **changes: object) -> None:
-        self.snapshots.publish(*(worker.status(**changes) for worker in self.workers))  # type: ignore[arg-type]
+        self.snapshots.publish(*(worker.status(**changes) for worker in self.workers))  # type: ignore[arg-type]  # any field
 
     def check(self) -> None:
         assert [offence for worker in self.workers for offence in worker.offences] == []
