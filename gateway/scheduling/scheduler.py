@@ -20,6 +20,7 @@ from gateway.scheduling.placement import Demand, PlacementPolicy, Plan, fits_now
 from gateway.scheduling.queues import ModelQueue
 from gateway.scheduling.residency import COMING, Phase, Replica, WorkerResidency
 from gateway.scheduling.types import (
+    Answering,
     Arrived,
     DeadlinePassed,
     Effect,
@@ -103,12 +104,14 @@ class Scheduler:
 
     # Events ---------------------------------------------------------------------
 
-    def _take(self, event: Event, now: float) -> None:
+    def _take(self, event: Event, now: float) -> None:  # noqa: C901 -- one line an event
         match event:
             case Arrived():
                 self._arrived(event)
             case Left() | Finished():
                 self._released(event.request, now)
+            case Answering():
+                pass
             case Loaded():
                 self._loaded(event, now)
             case LoadFailed():

@@ -53,6 +53,8 @@ class Resident:
     size_vram_bytes: int
     context_length: int
     """Tokens per slot."""
+    fault: str = ""
+    """Why it must not stay as it is, with the numbers: spilled to the CPU, or a shrunken context."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,8 @@ class WorkerView:
     keep_alive_s: float | None
     """For models whose requests do not say; None is for ever."""
     memory_bytes: int
+    device: str = ""
+    """What it computes on, such as NVIDIA L4: speeds are learned per model and device."""
     dedicated: bool = False
     """It serves only some models, so that these are loaded here rather than elsewhere."""
     servable: Mapping[Variant, int] = field(default_factory=dict)
@@ -110,6 +114,12 @@ class Arrived:
     """Whether the client said how long the model is to stay; then `keep_alive_s` None is for ever."""
     avoid: frozenset[Instance] = frozenset()
     """Where it failed before; used again only when nothing else can serve."""
+    tenant: str = ""
+    """Whose it is: slots of a model are shared fairly among those who wait for it."""
+    session: str = ""
+    """Requests of one conversation, whose prefix a worker may still have cached; empty is none."""
+    prompt_tokens: int = 0
+    """As far as it can be told from the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +130,21 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True)
+class Answering:
+    """The first token is there: the prompt is read."""
+
+    request: RequestId
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The slot is not needed any more. Idempotent."""
 
     request: RequestId
+    output_tokens: int | None = None
+    """As the worker counted them; None when it did not say, or the answer broke off."""
+    prompt_tokens: int | None = None
+    """The same for the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +216,7 @@ class DeadlinePassed:
 Event = (
     Arrived
     | Left
+    | Answering
     | Finished
     | Loaded
     | LoadFailed

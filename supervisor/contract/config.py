@@ -60,7 +60,9 @@ Engine = Literal["auto", "embedded", "ollama"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class WorkerDefaults(_Section):
@@ -180,6 +182,50 @@ class GatewayConfig(_Section):
     """Larger request bodies are refused with 413 (images travel in bodies)."""
 
 
+class SchedulingConfig(_Section):
+    """How requests, slots and loads are weighed against each other. The defaults are measured optima."""
+
+    context: Literal["pin", "pass"] = "pin"
+    """`pin` runs every model with the configured context, whatever a request asks for; `pass` gives a
+    request whose options need another runner a variant of its own, which is loaded beside."""
+    ttft_goal: Seconds = 10.0
+    """Time to first token that is aimed at: requests that can still meet it go first."""
+    savable_share: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """A request older than this share of the goal counts as late."""
+    fifo_turn: Annotated[int, Field(ge=2)] = 8
+    """Every so many grants of a model go to the oldest request, late or not."""
+    patience: Seconds = 30.0
+    """A request older than this goes before all younger ones of its model."""
+    late_weight: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """What a late request counts for, against one that can still meet the goal, where loads are decided."""
+    load_lead: Annotated[float, Field(ge=0)] = 0.5
+    """A request counts as late for a load that needs this share of the load's time longer than it has."""
+    load_repay: Annotated[float, Field(ge=0)] = 1.0
+    """A further replica is loaded when those who wait would wait longer than this many load times."""
+    replica_cost: Annotated[float, Field(ge=0)] = 1.5
+    """What a further replica may cost, in seconds for each second of waiting that it removes."""
+    min_tenure: Annotated[float, Field(ge=0)] = 1.0
+    """An idle model stays at least this many of its load times."""
+    drain_after: Seconds = 300.0
+    """A busy model is drained only for one that waits longer than this, or than half of
+    gateway.request_timeout if that is less."""
+    keep_horizon: Seconds = 30.0
+    """An idle model is kept by the chance that it is asked for within this time."""
+    eviction_weight: Annotated[float, Field(ge=0)] = 1.0
+    """What an eviction costs, against seconds of waiting."""
+    spare_replica: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """What a replica that its model does not need is worth, against one that it needs."""
+    crowding: Annotated[float, Field(ge=0)] = 0.5
+    """Seconds that each other active model on a worker counts for where a load is placed."""
+    affinity_bound: Annotated[float, Field(ge=1)] = 1.25
+    """A conversation returns to its worker while that has at most this times the mean load."""
+    tenant_cap: Annotated[float, Field(ge=1)] = 4.0
+    """Where loads are decided, the waiting requests of one tenant count at most this many times the slots
+    of a replica."""
+    load_retry: Seconds = 30.0
+    """A model that a worker could not load is not tried there again before this time; doubles each time."""
+
+
 class LogConfig(_Section):
     """Where log lines go and how they look: always standard error, never a file."""
 
@@ -216,6 +262,7 @@ class Config(_Section):
     models: dict[ModelNameText, ModelConfig] = Field(default_factory=dict)
     """What is to hold for single models."""
     gateway: GatewayConfig = GatewayConfig()
+    scheduling: SchedulingConfig = SchedulingConfig()
     log: LogConfig = LogConfig()
 
     @field_validator("listen")

@@ -1,0 +1,196 @@
+"""What the scheduler has learned: how often models are asked for, how long they load, how fast they answer.
+
+Decayed estimates, fed with what happened and when; pure. Knows no queues and no residency. Its contents
+outlive the gateway as `Learned`, which has no clock of its own: rates decay by the time that went by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import exp
+from typing import Final
+
+from gateway.scheduling.types import Variant
+
+FAST_S: Final = 120.0
+SLOW_S: Final = 1800.0
+"""The two time constants of arrival rates: the larger rate counts, so that a habit outlives a quiet hour."""
+
+_SERVICE_GAIN: Final = 0.1
+_OUTPUT_GAIN: Final = 0.05
+_LOAD_GAIN: Final = 0.3
+_SPEED_GAIN: Final = 0.1
+"""The weight of a new measurement against all before it."""
+
+DEFAULT_SERVICE_S: Final = 5.0
+DEFAULT_OUTPUT_TOKENS: Final = 200.0
+DEFAULT_PREFILL_TOKENS_PER_S: Final = 2000.0
+DEFAULT_LOAD_S: Final = 1.0
+DEFAULT_LOAD_BYTES_PER_S: Final = 2e9
+"""Before anything was measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelLearned:
+    """What is known of one model, as it is kept across restarts of the gateway."""
+
+    fast_rate: float
+    """Arrivals per second, decayed with `FAST_S`, at the moment of saving."""
+    slow_rate: float
+    output_tokens: float | None
+    load_s: Mapping[str, float]
+    """Seconds to load, by worker."""
+    service_s: Mapping[str, float]
+    """Seconds in a slot, by device."""
+    prefill_tokens_per_s: Mapping[str, float]
+    """By device."""
+    size_bytes: int | None
+    """Measured once resident."""
+
+
+@dataclass(slots=True)
+class _Model:
+    fast: float = 0.0
+    slow: float = 0.0
+    at: float = 0.0
+    output_tokens: float | None = None
+    size_bytes: int | None = None
+    load_s: dict[str, float] = field(default_factory=dict)
+    service_s: dict[str, float] = field(default_factory=dict)
+    prefill: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Estimates:
+    """One per scheduler; `now` is monotonic seconds."""
+
+    _models: dict[Variant, _Model] = field(default_factory=dict)
+    _bytes_per_s: dict[str, float] = field(default_factory=dict)
+    """How fast a worker's loads are, over all models."""
+
+    # What happened ----------------------------------------------------------------
+
+    def arrived(self, variant: Variant, now: float) -> None:
+        """Count a new request."""
+        model = self._of(variant)
+        passed = now - model.at
+        model.fast = model.fast * exp(-passed / FAST_S) + 1 / FAST_S
+        model.slow = model.slow * exp(-passed / SLOW_S) + 1 / SLOW_S
+        model.at = now
+
+    def loaded(self, variant: Variant, worker: str, seconds: float, size_bytes: int) -> None:
+        """Learn from a load; `size_bytes` is what it measures once resident."""
+        model = self._of(variant)
+        _learn(model.load_s, worker, seconds, _LOAD_GAIN)
+        _learn(self._bytes_per_s, worker, size_bytes / max(seconds, 1e-3), _LOAD_GAIN)
+        model.size_bytes = size_bytes
+
+    def measured(self, variant: Variant, size_bytes: int) -> None:
+        """Learn what a model takes that is resident already."""
+        self._of(variant).size_bytes = size_bytes
+
+    def prefilled(self, variant: Variant, device: str, tokens: int, seconds: float) -> None:
+        """Learn from a prompt that was read while nothing else was computed there."""
+        _learn(self._of(variant).prefill, device, tokens / max(seconds, 1e-3), _SPEED_GAIN)
+
+    def finished(self, variant: Variant, device: str, seconds: float, output_tokens: int | None) -> None:
+        """Learn from an answer that ended well after so long in its slot."""
+        model = self._of(variant)
+        model.service_s[device] = _moved(
+            model.service_s.get(device, DEFAULT_SERVICE_S), seconds, _SERVICE_GAIN
+        )
+        if output_tokens is not None:
+            before = DEFAULT_OUTPUT_TOKENS if model.output_tokens is None else model.output_tokens
+            model.output_tokens = _moved(before, output_tokens, _OUTPUT_GAIN)
+
+    # What is expected -------------------------------------------------------------
+
+    def rate(self, variant: Variant, now: float) -> float:
+        """Return requests per second to be expected."""
+        model = self._models.get(variant)
+        if model is None:
+            return 0.0
+        passed = now - model.at
+        return max(model.fast * exp(-passed / FAST_S), model.slow * exp(-passed / SLOW_S))
+
+    def load_s(self, variant: Variant, worker: str, size_bytes: int) -> float:
+        """Return the seconds a load takes there: as measured, else by what other loads there took."""
+        model = self._models.get(variant)
+        known = model.load_s.get(worker) if model is not None else None
+        if known is not None:
+            return known
+        speed = self._bytes_per_s.get(worker)
+        if speed is not None:
+            return max(size_bytes / speed, 1e-3)
+        return DEFAULT_LOAD_S + size_bytes / DEFAULT_LOAD_BYTES_PER_S
+
+    def service_s(self, variant: Variant, device: str) -> float:
+        """Return the seconds an answer holds its slot."""
+        model = self._models.get(variant)
+        return DEFAULT_SERVICE_S if model is None else model.service_s.get(device, DEFAULT_SERVICE_S)
+
+    def output_tokens(self, variant: Variant) -> float:
+        """Return the length of an answer."""
+        model = self._models.get(variant)
+        known = None if model is None else model.output_tokens
+        return DEFAULT_OUTPUT_TOKENS if known is None else known
+
+    def prefill_tokens_per_s(self, variant: Variant, device: str) -> float:
+        """Return the speed at which a prompt is read there with nothing beside it."""
+        model = self._models.get(variant)
+        known = None if model is None else model.prefill.get(device)
+        return DEFAULT_PREFILL_TOKENS_PER_S if known is None else known
+
+    def size_bytes(self, variant: Variant) -> int | None:
+        """Return what the model took when it was last resident; None when it never was."""
+        model = self._models.get(variant)
+        return None if model is None else model.size_bytes
+
+    # Across restarts --------------------------------------------------------------
+
+    def export(self, now: float) -> dict[Variant, ModelLearned]:
+        """Return all that is worth keeping."""
+        return {variant: _exported(model, now) for variant, model in self._models.items()}
+
+    def restore(self, learned: Mapping[Variant, ModelLearned], passed_s: float, now: float) -> None:
+        """Take what an earlier gateway knew `passed_s` ago."""
+        for variant, known in learned.items():
+            self._models[variant] = _Model(
+                fast=known.fast_rate * exp(-passed_s / FAST_S),
+                slow=known.slow_rate * exp(-passed_s / SLOW_S),
+                at=now,
+                output_tokens=known.output_tokens,
+                size_bytes=known.size_bytes,
+                load_s=dict(known.load_s),
+                service_s=dict(known.service_s),
+                prefill=dict(known.prefill_tokens_per_s),
+            )
+
+    def _of(self, variant: Variant) -> _Model:
+        model = self._models.get(variant)
+        if model is None:
+            model = self._models[variant] = _Model()
+        return model
+
+
+def _exported(model: _Model, now: float) -> ModelLearned:
+    passed = now - model.at
+    return ModelLearned(
+        fast_rate=model.fast * exp(-passed / FAST_S),
+        slow_rate=model.slow * exp(-passed / SLOW_S),
+        output_tokens=model.output_tokens,
+        load_s=dict(model.load_s),
+        service_s=dict(model.service_s),
+        prefill_tokens_per_s=dict(model.prefill),
+        size_bytes=model.size_bytes,
+    )
+
+
+def _learn(known: dict[str, float], key: str, value: float, gain: float) -> None:
+    before = known.get(key)
+    known[key] = value if before is None else _moved(before, value, gain)
+
+
+def _moved(before: float, value: float, gain: float) -> float:
+    return before + gain * (value - before)
