@@ -29,9 +29,9 @@ from gateway.http.listing import ListingHandlers
 from gateway.relay.sockets import worker_socket
 from gateway.relay.upstream import Upstream
 from gateway.runtime import Runtime
+from gateway.scheduling.names import Instance
 from gateway.scheduling.residency import quiet
 from gateway.scheduling.scheduler import Scheduler
-from gateway.scheduling.types import Instance
 from supervisor.contract.config import Config, GatewayConfig
 from supervisor.contract.runtime_dir import GATEWAY_SOCKET, SUPERVISOR_SOCKET
 

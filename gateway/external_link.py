@@ -34,7 +34,7 @@ from gateway.external.health import (
     step,
 )
 from gateway.external.merging import status_of
-from gateway.scheduling.types import Instance
+from gateway.scheduling.names import Instance
 from supervisor.contract.config import ExternalWorker
 from supervisor.contract.fleet import WorkerState, WorkerStatus
 

@@ -18,7 +18,8 @@ import structlog
 
 from gateway.external.merging import merged
 from gateway.roster import ModelDetails, ModelRow, Roster, Target, instance_of
-from gateway.scheduling.types import Event, FleetChanged, Instance, Observed, Resident, Variant
+from gateway.scheduling.names import Instance, Variant
+from gateway.scheduling.types import Event, FleetChanged, Observed, Resident
 from gateway.workers.client import WorkerClient, WorkerRefusedError, WorkerUnreachableError
 from supervisor.contract.config import ModelConfig
 from supervisor.contract.fleet import FleetSnapshot, WorkerState, WorkerStatus

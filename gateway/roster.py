@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gateway.scheduling.types import Instance, ReplicaBounds, Resident, Variant, WorkerView
+from gateway.scheduling.names import Instance, Variant
+from gateway.scheduling.types import ReplicaBounds, Resident, WorkerView
 from gateway.workers.engines import needs_context_in_requests
 from supervisor.contract.config import ModelConfig
 from supervisor.contract.fleet import FleetSnapshot, WorkerState, WorkerStatus

@@ -12,6 +12,7 @@ from typing import Any, Protocol, assert_never
 
 import structlog
 
+from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.scheduler import Scheduler
 from gateway.scheduling.types import (
     Arrived,
@@ -19,18 +20,15 @@ from gateway.scheduling.types import (
     Event,
     Finished,
     Grant,
-    Instance,
     Left,
     Load,
     Loaded,
     LoadFailed,
     Reject,
     Rejection,
-    RequestId,
     Resident,
     Unload,
     Unloaded,
-    Variant,
 )
 from gateway.workers.client import WorkerRefusedError, WorkerUnreachableError
 

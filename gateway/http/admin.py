@@ -12,8 +12,8 @@ from gateway.fleet import Fleet
 from gateway.http.listing import expires_at, resident_row
 from gateway.roster import instance_of
 from gateway.runtime import Runtime
+from gateway.scheduling.names import Variant
 from gateway.scheduling.residency import Phase, Replica, WorkerResidency
-from gateway.scheduling.types import Variant
 from supervisor.contract.fleet import WorkerStatus
 
 

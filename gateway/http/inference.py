@@ -35,7 +35,8 @@ from gateway.relay.stream import EndOfStream, pump
 from gateway.relay.upstream import Reply, Upstream
 from gateway.roster import Target, names_in_words
 from gateway.runtime import RejectedError, Runtime
-from gateway.scheduling.types import Arrived, Grant, Instance, RequestId, UnloadAsked, Variant
+from gateway.scheduling.names import Instance, RequestId, Variant
+from gateway.scheduling.types import Arrived, Grant, UnloadAsked
 from gateway.surfaces.surface import BadRequestError, Facts, ParsedRequest, Surface, addressed
 from supervisor.contract.wire import model_not_found
 

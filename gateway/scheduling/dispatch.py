@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gateway.scheduling.names import Variant
 from gateway.scheduling.residency import Replica, WorkerResidency
-from gateway.scheduling.types import Arrived, Variant
+from gateway.scheduling.types import Arrived
 
 
 def can_serve(worker: WorkerResidency, variant: Variant) -> bool:

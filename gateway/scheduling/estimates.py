@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import exp
 from typing import Final
 
-from gateway.scheduling.types import Variant
+from gateway.scheduling.names import Variant
 
 FAST_S: Final = 120.0
 SLOW_S: Final = 1800.0

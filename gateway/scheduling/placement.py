@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from gateway.scheduling.names import Instance, Variant
 from gateway.scheduling.residency import COMING, Phase, WorkerResidency
-from gateway.scheduling.types import Instance, Variant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

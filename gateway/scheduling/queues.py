@@ -9,7 +9,8 @@ from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from gateway.scheduling.types import Arrived, RequestId
+from gateway.scheduling.names import RequestId
+from gateway.scheduling.types import Arrived
 
 
 @dataclass(slots=True)

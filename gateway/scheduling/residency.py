@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from gateway.scheduling.types import Instance, RequestId, Resident, Variant, WorkerView
+from gateway.scheduling.names import Instance, RequestId, Variant
+from gateway.scheduling.types import Resident, WorkerView
 
 
 class Phase(StrEnum):

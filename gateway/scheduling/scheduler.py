@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from gateway.scheduling.dispatch import can_serve, choose_replica
+from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.placement import Demand, PlacementPolicy, Plan, fits_nowhere, plan_load
 from gateway.scheduling.queues import ModelQueue
 from gateway.scheduling.residency import COMING, Phase, Replica, WorkerResidency
@@ -28,7 +29,6 @@ from gateway.scheduling.types import (
     Finished,
     FleetChanged,
     Grant,
-    Instance,
     Left,
     Load,
     Loaded,
@@ -38,11 +38,9 @@ from gateway.scheduling.types import (
     Rejection,
     RejectReason,
     ReplicaBounds,
-    RequestId,
     Unload,
     UnloadAsked,
     Unloaded,
-    Variant,
 )
 
 

@@ -8,39 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NewType
 
-RequestId = NewType("RequestId", str)
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Instance:
-    """One process of a worker. A successor is another instance, so the dead cannot hurt it."""
-
-    worker: str
-    incarnation: int
-
-    def __str__(self) -> str:
-        """`gpu0#3`, as logs show it."""
-        return f"{self.worker}#{self.incarnation}"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Variant:
-    """What a runner is keyed by: the weights and the options that would force a reload."""
-
-    digest: str
-    options: tuple[tuple[str, int | bool], ...] = ()
-
-    @property
-    def weights(self) -> Variant:
-        """The same weights without options: what a worker's lists tell apart."""
-        return Variant(self.digest)
-
-    @property
-    def num_ctx(self) -> int | None:
-        """Tokens per slot that the operator wants for it; None is what the worker has."""
-        return dict(self.options).get("num_ctx")
+from gateway.scheduling.names import Instance, RequestId, Variant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import ollama
 import pytest
 
 from gateway.roster import ModelRow
-from gateway.scheduling.types import Variant
+from gateway.scheduling.names import Variant
 from gateway.workers.client import WorkerClient, WorkerRefusedError
 from tests.support.models import corrupt_model, counting_model, embedding_model
 from tests.support.ollama_store import NEEDS_OLLAMA, ask, import_models, server

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.scheduling import scheduler as real_scheduler
+from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.placement import PlacementPolicy
 from gateway.scheduling.residency import Phase
 from gateway.scheduling.types import (
@@ -24,7 +25,6 @@ from gateway.scheduling.types import (
     Finished,
     FleetChanged,
     Grant,
-    Instance,
     Left,
     Load,
     Loaded,
@@ -32,12 +32,10 @@ from gateway.scheduling.types import (
     Observed,
     Reject,
     ReplicaBounds,
-    RequestId,
     Resident,
     Unload,
     UnloadAsked,
     Unloaded,
-    Variant,
     WorkerView,
 )
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.placement import PlacementPolicy
 from gateway.scheduling.scheduler import Scheduler
 from gateway.scheduling.types import (
@@ -13,7 +14,6 @@ from gateway.scheduling.types import (
     Finished,
     FleetChanged,
     Grant,
-    Instance,
     Left,
     Load,
     Loaded,
@@ -21,11 +21,9 @@ from gateway.scheduling.types import (
     Reject,
     RejectReason,
     ReplicaBounds,
-    RequestId,
     Resident,
     Unload,
     Unloaded,
-    Variant,
     WorkerView,
 )
 
