@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from math import inf
 from typing import Any, Final
 
 import aiohttp
@@ -130,10 +131,10 @@ def resident_row(row: ModelRow, worker: WorkerResidency, replica: Replica, expir
 
 def expires_at(replica: Replica, now: float, wall: datetime, *, pinned: bool) -> str:
     """Return when the gateway will unload a replica: for a busy one, if its requests ended now."""
-    if pinned or replica.keep_alive_s is None:
+    until = replica.would_stay_until(now) if replica.busy else replica.stays_until
+    if pinned or until == inf:
         return _FOR_EVER
-    idle_since = now if replica.busy else replica.last_used
-    moment = wall + timedelta(seconds=idle_since + replica.keep_alive_s - now)
+    moment = wall + timedelta(seconds=until - now)
     return moment.isoformat().replace("+00:00", "Z")
 
 

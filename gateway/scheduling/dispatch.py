@@ -1,49 +1,88 @@
-"""Which of the resident replicas a request is given to.
+"""Which of the free replicas a request is given to: the one where its answer would begin soonest.
 
-The first rule: a replica with a free slot, the least loaded first. To be replaced by least estimated
-completion. Pure functions over `WorkerResidency`.
+Pure functions over the state of replicas; whose turn it is, is the queue's to say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
+from math import ceil
+from typing import Final
 
-from gateway.scheduling.names import Variant
-from gateway.scheduling.residency import Replica, WorkerResidency
+from gateway.scheduling.estimates import Estimates
+from gateway.scheduling.names import Instance
+from gateway.scheduling.reasons import ReplicaOption
+from gateway.scheduling.residency import ModelState, Replica
+from gateway.scheduling.sessions import Sessions
 from gateway.scheduling.types import Arrived
 
+MOST_COMPARED: Final = 16
+"""Free replicas that are compared; of so many one is as good as idle."""
+MOST_TOLD: Final = 4
+"""Options that a reason names."""
 
-def can_serve(worker: WorkerResidency, variant: Variant) -> bool:
-    """Whether the worker is up and may serve the model, loaded or not."""
-    return worker.view.ready and variant in worker.view.servable
+_SAME_MODEL: Final = 0.1
+"""What an answer of the same model beside it costs, against another active model: batches are nearly free."""
 
 
-def choose_replica(
-    request: Arrived, workers: Iterable[WorkerResidency]
-) -> tuple[WorkerResidency, str] | None:
-    """Return the worker with the least loaded free replica and the reason, or None when all are full.
+def usable(request: Arrived, model: ModelState) -> Iterable[Replica]:
+    """Return the free replicas that may be given to a request.
 
-    Workers that the request avoids are taken only when nobody else can serve the model.
+    Workers that it avoids count only when nobody else can serve the model.
     """
-    servers = [w for w in workers if can_serve(w, request.variant)]
-    others = [w for w in servers if w.view.instance not in request.avoid]
-    free = [w for w in others or servers if _free(w, request.variant) > 0]
-    if not free:
-        return None
-    best = min(free, key=lambda worker: _load(worker, request.variant))
-    replica = best.replicas[request.variant]
-    return best, f"resident; {_slots_in_words(replica)}; {len(free)} of {len(servers)} workers free"
+    if not request.avoid or all(w.view.instance in request.avoid for w in model.ready_servers):
+        return model.free.values()
+    return [replica for instance, replica in model.free.items() if instance not in request.avoid]
 
 
-def _free(worker: WorkerResidency, variant: Variant) -> int:
-    replica = worker.replicas.get(variant)
-    return replica.free_slots if replica is not None else 0
+def compare(
+    request: Arrived, free: Iterable[Replica], estimates: Estimates, sessions: Sessions, crowding_s: float
+) -> list[tuple[ReplicaOption, Replica]]:
+    """Return the free replicas by when an answer would begin there, soonest first."""
+    cached = sessions.cached(request.session, request.variant)
+    options = [
+        (_option(request, replica, estimates, crowding_s, cached), replica)
+        for replica in islice(free, MOST_COMPARED)
+    ]
+    if len(options) > 1:
+        options.sort(key=_soonest)
+    return options
 
 
-def _load(worker: WorkerResidency, variant: Variant) -> tuple[float, int, str]:
-    replica = worker.replicas[variant]
-    return (len(replica.busy) / replica.slots, worker.busy, worker.view.instance.worker)
+def bounded_load(replica: Replica, bound: float) -> bool:
+    """Whether one more answer leaves the replica within `bound` times the mean load of its model's replicas.
+
+    Consistent hashing with bounded loads: a conversation may return to its worker, but not pile up there.
+    """
+    live = [other for other in replica.model.live if other.resident is not None]
+    total = sum(len(other.busy) for other in live) + 1
+    return len(replica.busy) + 1 <= ceil(bound * total / max(1, len(live)))
 
 
-def _slots_in_words(replica: Replica) -> str:
-    return f"{len(replica.busy)} of {replica.slots} slots busy"
+def _soonest(option: tuple[ReplicaOption, Replica]) -> tuple[float, Instance]:
+    return option[0].total_s, option[0].instance
+
+
+def _option(
+    request: Arrived,
+    replica: Replica,
+    estimates: Estimates,
+    crowding_s: float,
+    cached: tuple[Instance, int] | None,
+) -> ReplicaOption:
+    worker, model = replica.worker, replica.model
+    instance, busy = worker.view.instance, len(replica.busy)
+    hit = cached is not None and cached[0] == instance
+    unread = request.prompt_tokens - (min(cached[1], request.prompt_tokens) if hit and cached else 0)
+    speed = estimates.prefill_tokens_per_s(model.variant, worker.view.device)
+    others = worker.active - (1 if busy else 0)
+    return ReplicaOption(
+        instance=instance,
+        backlog_s=sum(worker.reading.values()) if worker.reading else 0.0,
+        prompt_s=unread / speed,
+        crowding_s=crowding_s * (others + _SAME_MODEL * busy),
+        busy=busy,
+        slots=replica.slots,
+        cached=hit,
+    )

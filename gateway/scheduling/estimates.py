@@ -17,6 +17,9 @@ FAST_S: Final = 120.0
 SLOW_S: Final = 1800.0
 """The two time constants of arrival rates: the larger rate counts, so that a habit outlives a quiet hour."""
 
+_ANYWHERE: Final = "*"
+"""Stands for all workers, or devices, together."""
+
 _SERVICE_GAIN: Final = 0.1
 _OUTPUT_GAIN: Final = 0.05
 _LOAD_GAIN: Final = 0.3
@@ -82,8 +85,9 @@ class Estimates:
     def loaded(self, variant: Variant, worker: str, seconds: float, size_bytes: int) -> None:
         """Learn from a load; `size_bytes` is what it measures once resident."""
         model = self._of(variant)
-        _learn(model.load_s, worker, seconds, _LOAD_GAIN)
-        _learn(self._bytes_per_s, worker, size_bytes / max(seconds, 1e-3), _LOAD_GAIN)
+        for where in (worker, _ANYWHERE):
+            _learn(model.load_s, where, seconds, _LOAD_GAIN)
+            _learn(self._bytes_per_s, where, size_bytes / max(seconds, 1e-3), _LOAD_GAIN)
         model.size_bytes = size_bytes
 
     def measured(self, variant: Variant, size_bytes: int) -> None:
@@ -97,9 +101,9 @@ class Estimates:
     def finished(self, variant: Variant, device: str, seconds: float, output_tokens: int | None) -> None:
         """Learn from an answer that ended well after so long in its slot."""
         model = self._of(variant)
-        model.service_s[device] = _moved(
-            model.service_s.get(device, DEFAULT_SERVICE_S), seconds, _SERVICE_GAIN
-        )
+        for where in (device, _ANYWHERE):
+            before_s = model.service_s.get(where, DEFAULT_SERVICE_S)
+            model.service_s[where] = _moved(before_s, seconds, _SERVICE_GAIN)
         if output_tokens is not None:
             before = DEFAULT_OUTPUT_TOKENS if model.output_tokens is None else model.output_tokens
             model.output_tokens = _moved(before, output_tokens, _OUTPUT_GAIN)
@@ -124,6 +128,14 @@ class Estimates:
         if speed is not None:
             return max(size_bytes / speed, 1e-3)
         return DEFAULT_LOAD_S + size_bytes / DEFAULT_LOAD_BYTES_PER_S
+
+    def typical_load_s(self, variant: Variant, size_bytes: int) -> float:
+        """Return the seconds a load takes on whatever worker."""
+        return self.load_s(variant, _ANYWHERE, size_bytes)
+
+    def typical_service_s(self, variant: Variant) -> float:
+        """Return the seconds an answer holds its slot on whatever device."""
+        return self.service_s(variant, _ANYWHERE)
 
     def service_s(self, variant: Variant, device: str) -> float:
         """Return the seconds an answer holds its slot."""

@@ -1,60 +1,189 @@
-"""The requests that wait for a model, in the order of their first arrival.
+"""The requests that wait for one model: whose turn it is, and how much they weigh where loads are decided.
 
-Decides order only; knows no workers.
+Each tenant has a line of its own. Requests that can still meet the goal go first, those of the tenant that
+was given least; every few grants, and once the oldest has waited for long, it is plainly the oldest's turn.
+Decides order only; knows no workers. Nothing is scanned: a request moves from fresh to late once.
 """
 
 from __future__ import annotations
 
-from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from math import inf
 
 from gateway.scheduling.names import RequestId
+from gateway.scheduling.reasons import Turn
 from gateway.scheduling.types import Arrived
+
+_Entry = tuple[float, RequestId]
+
+
+@dataclass(slots=True)
+class _Line:
+    """One tenant's requests: heaps by arrival, of which those that left are dropped when they come up."""
+
+    fresh: list[_Entry] = field(default_factory=list)
+    """Could still meet the goal when last looked at."""
+    late: list[_Entry] = field(default_factory=list)
+    waiting: int = 0
+    hopeful: int = 0
+    """Of those that wait: whom a load begun now would still serve in time."""
+    weight: float = 0.0
+    """What the line adds to the queue's `need`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weighing:
+    """How waiting requests count where loads are decided."""
+
+    late_weight: float
+    """What a late one counts, against 1 for one that can be served in time."""
+    tenant_most: float
+    """What the requests of one tenant count together at most."""
 
 
 @dataclass(slots=True)
 class ModelQueue:
-    """FIFO by first arrival: a request that comes back after a failed attempt keeps its place.
+    """Per tenant first come, first served by the first arrival, so that a retry keeps its place."""
 
-    Fresh requests arrive in order, so that a dict keeps them; the few that come back are sorted.
-    """
-
-    _returned: list[tuple[float, RequestId]] = field(default_factory=list)
+    weighing: Weighing
+    need: float = 0.0
+    """The weight of all that wait."""
+    returned: dict[RequestId, Arrived] = field(default_factory=dict)
+    """Those that come back from a worker which they avoid: they stand outside the lines."""
     _waiting: dict[RequestId, Arrived] = field(default_factory=dict)
-    _newest: float = float("-inf")
-
-    def push(self, request: Arrived) -> None:
-        """Add a request behind all that arrived before it."""
-        self._waiting[request.request] = request
-        if request.arrived_at < self._newest:
-            insort(self._returned, (request.arrived_at, request.request))
-        self._newest = max(self._newest, request.arrived_at)
-
-    def remove(self, request: RequestId) -> Arrived | None:
-        """Take a request out, wherever it stands; None when it does not wait here."""
-        gone = self._waiting.pop(request, None)
-        if gone is not None and self._returned:
-            self._returned = [entry for entry in self._returned if entry[1] != request]
-        return gone
+    _lines: dict[str, _Line] = field(default_factory=dict)
+    _by_age: list[_Entry] = field(default_factory=list)
+    _hopeful: list[_Entry] = field(default_factory=list)
+    _hopeless_since: float = -inf
+    """Requests that arrived before this moment are not hopeful any more."""
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def __iter__(self) -> Iterator[Arrived]:
-        """Yield the waiting requests, first arrival first."""
-        if not self._returned:
-            return iter(tuple(self._waiting.values()))
-        return iter(sorted(self._waiting.values(), key=_arrival))
+    def __contains__(self, request: RequestId) -> bool:
+        return request in self._waiting
+
+    @property
+    def in_line(self) -> int:
+        """How many wait for whatever worker."""
+        return len(self._waiting) - len(self.returned)
 
     @property
     def oldest_arrival(self) -> float:
-        """When the head arrived; infinity for an empty queue."""
-        fresh = next(iter(self._waiting.values()), None)
-        if fresh is None:
-            return float("inf")
-        return min(fresh.arrived_at, self._returned[0][0]) if self._returned else fresh.arrived_at
+        """When the oldest arrived; infinity for an empty queue."""
+        return _top(self._by_age, self._waiting)
+
+    def push(self, request: Arrived) -> None:
+        """Take a request in."""
+        line = self._lines.get(request.tenant)
+        if line is None:
+            line = self._lines[request.tenant] = _Line()
+        entry = (request.arrived_at, request.request)
+        self._waiting[request.request] = request
+        if request.avoid:
+            self.returned[request.request] = request
+        else:
+            heappush(line.fresh, entry)
+        heappush(self._by_age, entry)
+        line.waiting += 1
+        if request.arrived_at >= self._hopeless_since:
+            heappush(self._hopeful, entry)
+            line.hopeful += 1
+        self._weigh(line)
+
+    def remove(self, request: RequestId) -> Arrived | None:
+        """Take a request out, wherever it stands; None when it does not wait here."""
+        gone = self._waiting.pop(request, None)
+        if gone is None:
+            return None
+        self.returned.pop(request, None)
+        line = self._lines[gone.tenant]
+        line.waiting -= 1
+        if gone.arrived_at >= self._hopeless_since:
+            line.hopeful -= 1
+        self._weigh(line)
+        if not line.waiting:
+            del self._lines[gone.tenant]
+        if not self._waiting:
+            self._clear()
+        return gone
+
+    def reweigh(self, weighing: Weighing) -> None:
+        """Count by other weights from now on."""
+        if weighing != self.weighing:
+            self.weighing = weighing
+            for line in self._lines.values():
+                self._weigh(line)
+
+    def all(self) -> list[Arrived]:
+        """Return the waiting requests, oldest first: for when all are told the same."""
+        return sorted(self._waiting.values(), key=lambda request: (request.arrived_at, request.request))
+
+    def give_up_hope(self, before: float) -> None:
+        """Let requests that arrived before a moment count as late where loads are decided."""
+        self._hopeless_since = max(before, self._hopeless_since)
+        hopeful = self._hopeful
+        while hopeful and hopeful[0][0] < before:
+            request = self._waiting.get(heappop(hopeful)[1])
+            if request is not None:
+                line = self._lines[request.tenant]
+                line.hopeful -= 1
+                self._weigh(line)
+
+    def next(self, late_before: float, *, plain: bool, given: Callable[[str], float]) -> tuple[Arrived, Turn]:
+        """Return whose turn it is; somebody must be in line.
+
+        Requests that arrived before `late_before` cannot meet the goal any more. `plain` makes it the turn
+        of the oldest of each tenant, late or not. Among tenants it is the one that was `given` least.
+        """
+        turn = Turn.FIFO if plain else Turn.SAVABLE
+        entries = [] if plain else self._heads(lambda line: self._savable(line, late_before))
+        if not entries:
+            turn, entries = Turn.FIFO, self._heads(self._head)
+        if len(entries) == 1:
+            _, (_, request) = entries[0]
+        else:
+            _, (_, request) = min(entries, key=lambda head: (given(head[0]), head[1]))
+        return self._waiting[request], turn
+
+    def _heads(self, head_of: Callable[[_Line], _Entry | None]) -> list[tuple[str, _Entry]]:
+        heads = ((tenant, head_of(line)) for tenant, line in self._lines.items())
+        return [(tenant, head) for tenant, head in heads if head is not None]
+
+    def _savable(self, line: _Line, late_before: float) -> _Entry | None:
+        while line.fresh:
+            entry = line.fresh[0]
+            if entry[1] not in self._waiting:
+                heappop(line.fresh)
+            elif entry[0] < late_before:
+                heappush(line.late, heappop(line.fresh))
+            else:
+                return entry
+        return None
+
+    def _head(self, line: _Line) -> _Entry | None:
+        heads = [heap[0] for heap in (line.late, line.fresh) if _top(heap, self._waiting) < inf]
+        return min(heads, default=None)
+
+    def _weigh(self, line: _Line) -> None:
+        late = line.waiting - line.hopeful
+        weight = min(line.hopeful + self.weighing.late_weight * late, self.weighing.tenant_most)
+        self.need += weight - line.weight
+        line.weight = weight
+
+    def _clear(self) -> None:
+        """Forget the entries of those that left, and the rounding of sums."""
+        self.need = 0.0
+        self._by_age.clear()
+        self._hopeful.clear()
 
 
-def _arrival(request: Arrived) -> float:
-    return request.arrived_at
+def _top(heap: list[_Entry], waiting: dict[RequestId, Arrived]) -> float:
+    """Return when the heap's first that still waits arrived; drop those before it that do not."""
+    while heap:
+        if heap[0][1] in waiting:
+            return heap[0][0]
+        heappop(heap)
+    return inf

@@ -1,6 +1,7 @@
-"""What each worker holds, loads and gives up, with the slots in use. State only; choices are placement's.
+"""What each worker holds, loads and gives up, with the slots in use. State only; choices are made elsewhere.
 
-One `WorkerResidency` per living instance. Must not know queues or requests beyond their ids.
+A `Replica` is one model on one living process. Both sides count it: its `WorkerResidency` what room is
+taken, its `ModelState` what slots there are. `settle` is the only place where those counts change.
 """
 
 from __future__ import annotations
@@ -8,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
 
 from gateway.scheduling.names import Instance, RequestId, Variant
-from gateway.scheduling.types import Resident, WorkerView
+from gateway.scheduling.queues import ModelQueue
+from gateway.scheduling.reasons import LoadReason
+from gateway.scheduling.types import ReplicaBounds, Resident, WorkerView
 
 
 class Phase(StrEnum):
@@ -21,39 +25,52 @@ class Phase(StrEnum):
     LOADING = "loading"
     RESIDENT = "resident"
     UNLOADING = "unloading"
+    GONE = "gone"
 
 
 COMING = frozenset({Phase.PLANNED, Phase.LOADING})
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Replica:
     """One model on one worker."""
 
+    model: ModelState
+    worker: WorkerResidency
     phase: Phase
     slots: int
     """Effective once resident, expected before that."""
     size_bytes: int
     """Measured once resident, estimated before that."""
-    keep_alive_s: float | None
-    """Sticky, as in Ollama: what the last request that said so asked for."""
     last_used: float
     """When it was loaded or its last request ended."""
     since: float
     """When the phase was entered."""
     resident: Resident | None = None
     busy: set[RequestId] = field(default_factory=set)
+    wishes: dict[str, float] = field(default_factory=dict)
+    """Until when it is to stay when idle, by the tenant who last said so; infinity is for ever."""
     draining: bool = False
     """Gets no more requests; unloaded when its last one ends."""
+    unload_asked: bool = False
+    """A client asked that it leave as soon as it is idle, and nobody has asked for it since."""
     victims: frozenset[Variant] = frozenset()
     """PLANNED only: what must be gone first."""
-    why: str = ""
-    """PLANNED only: the reason that its load will carry."""
+    reason: LoadReason | None = None
+    """Why it was loaded; None when it was found there."""
+    slots_counted: int = 0
+    coming_counted: int = 0
+    room_counted: int = 0
+
+    @property
+    def live(self) -> bool:
+        """Whether it takes requests, or will once it is loaded."""
+        return self.worker.view.ready and not self.draining and self.phase not in _LEAVING
 
     @property
     def free_slots(self) -> int:
         """Slots that may be granted now."""
-        if self.phase is not Phase.RESIDENT or self.draining:
+        if self.phase is not Phase.RESIDENT or self.draining or not self.worker.view.ready:
             return 0
         return self.slots - len(self.busy)
 
@@ -63,19 +80,54 @@ class Replica:
         return self.phase is Phase.RESIDENT and not self.busy
 
     @property
-    def expires_at(self) -> float | None:
-        """When an idle replica is to be unloaded; None while it is busy, or for ever."""
-        if not self.idle or self.keep_alive_s is None:
-            return None
-        return self.last_used + self.keep_alive_s
+    def stays_until(self) -> float:
+        """Until when its users want it to stay once it is idle; infinity is for ever."""
+        return self.would_stay_until(self.last_used)
+
+    def would_stay_until(self, last_used: float) -> float:
+        """Return the same if it had been used last at that moment."""
+        if self.unload_asked:
+            return last_used
+        default = self.worker.view.keep_alive_s
+        unasked = inf if default is None else last_used + default
+        return max(self.wishes.values()) if self.wishes else unasked
+
+    def settle(self) -> None:
+        """Bring the counts of its model and its worker up to date; to be called after every change."""
+        model, worker, live = self.model, self.worker, self.live
+        slots = self.slots if live and self.phase is Phase.RESIDENT else 0
+        coming = self.slots if live and self.phase in COMING else 0
+        room = 0 if self.phase is Phase.GONE else self.size_bytes
+        model.slots += slots - self.slots_counted
+        model.coming += coming - self.coming_counted
+        worker.used_bytes += room - self.room_counted
+        self.slots_counted, self.coming_counted, self.room_counted = slots, coming, room
+        self.settle_slots()
+
+    def settle_slots(self) -> None:
+        """The same after nothing but a slot changed hands."""
+        if self.free_slots > 0:
+            self.model.free[self.worker.view.instance] = self
+        else:
+            self.model.free.pop(self.worker.view.instance, None)
 
 
-@dataclass(slots=True)
+_LEAVING = frozenset({Phase.UNLOADING, Phase.GONE})
+
+
+@dataclass(slots=True, eq=False)
 class WorkerResidency:
     """A worker's limits and the replicas on it."""
 
     view: WorkerView
     replicas: dict[Variant, Replica] = field(default_factory=dict)
+    coming: Variant | None = None
+    """The model that is being loaded or is about to be; a worker loads one at a time."""
+    used_bytes: int = 0
+    active: int = 0
+    """Models that answer requests now."""
+    reading: dict[RequestId, float] = field(default_factory=dict)
+    """Prompts that are being read, in seconds that they need alone."""
 
     @property
     def busy(self) -> int:
@@ -83,22 +135,89 @@ class WorkerResidency:
         return sum(len(replica.busy) for replica in self.replicas.values())
 
     @property
-    def coming(self) -> Variant | None:
-        """The model that is being loaded or is about to be; a worker loads one at a time."""
-        found = (v for v, replica in self.replicas.items() if replica.phase in COMING)
-        return next(found, None)
+    def accepts_load(self) -> bool:
+        """Whether it is up and loads nothing else."""
+        return self.view.ready and self.coming is None
+
+    @property
+    def has_room_or_idle(self) -> bool:
+        """Whether a model might be loaded without draining a busy one."""
+        return self.active < len(self.replicas) or (
+            len(self.replicas) < self.view.max_loaded_models and self.used_bytes < self.view.memory_bytes
+        )
 
     def holds(self, variant: Variant) -> bool:
         """Whether the model is here or on its way, and not on its way out."""
         replica = self.replicas.get(variant)
         return replica is not None and replica.phase is not Phase.UNLOADING and not replica.draining
 
-    def room_without(self, victims: frozenset[Variant], need_bytes: int) -> bool:
-        """Whether a model of that size fits beside all replicas but the victims."""
-        staying = [r for v, r in self.replicas.items() if v not in victims]
-        if len(staying) >= self.view.max_loaded_models:
-            return False
-        return sum(r.size_bytes for r in staying) + need_bytes <= self.view.memory_bytes
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A load that came to nothing."""
+
+    until: float
+    """It is not tried again there before this."""
+    message: str
+    lasting: bool
+    """The engine refused the model, or held it wrongly."""
+
+
+_UNBOUNDED = ReplicaBounds()
+
+
+@dataclass(slots=True, eq=False)
+class ModelState:
+    """A variant: who waits for it, where it is and may be."""
+
+    variant: Variant
+    number: int
+    """Tells models apart in a ranking, in the order of their appearance."""
+    queue: ModelQueue
+    bounds: ReplicaBounds = _UNBOUNDED
+    servers: dict[Instance, WorkerResidency] = field(default_factory=dict)
+    """Workers that may serve it, ready or not."""
+    replicas: dict[Instance, Replica] = field(default_factory=dict)
+    free: dict[Instance, Replica] = field(default_factory=dict)
+    """Replicas with a slot to grant."""
+    slots: int = 0
+    """Of all replicas that take requests, taken or free."""
+    coming: int = 0
+    """Of all replicas that are being loaded or about to be."""
+    failures: dict[Instance, Failure] = field(default_factory=dict)
+    strikes: dict[Instance, int] = field(default_factory=dict)
+    """Lasting failures in a row."""
+    queue_bound: int = 0
+    """Requests that may wait."""
+    grants: int = 0
+    looks_again_at: float = inf
+    """The moment that an alarm is set for."""
+
+    @property
+    def ready_servers(self) -> list[WorkerResidency]:
+        """Workers that may serve it and are up."""
+        return [worker for worker in self.servers.values() if worker.view.ready]
+
+    @property
+    def holders(self) -> int:
+        """On how many living workers it is, if only on its way in or out."""
+        return sum(replica.worker.view.ready for replica in self.replicas.values())
+
+    @property
+    def live(self) -> list[Replica]:
+        """Replicas that take requests or will."""
+        return [replica for replica in self.replicas.values() if replica.live]
+
+    @property
+    def kept(self) -> bool:
+        """Whether none of its replicas may be given up, by the operator's wish."""
+        least = self.bounds.least
+        return bool(least) and sum(r.phase is Phase.RESIDENT for r in self.live) <= least
+
+    @property
+    def full(self) -> bool:
+        """Whether as many workers hold it as may."""
+        return self.bounds.most is not None and self.holders >= self.bounds.most
 
 
 def quiet(workers: Iterable[WorkerResidency], instance: Instance) -> bool:

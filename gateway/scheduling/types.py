@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gateway.scheduling.names import Instance, RequestId, Variant
+from gateway.scheduling.reasons import GrantReason, LoadReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,8 @@ class WorkerView:
     memory_bytes: int
     device: str = ""
     """What it computes on, such as NVIDIA L4: speeds are learned per model and device."""
+    one_per_weights: bool = False
+    """It cannot hold two variants of the same weights side by side."""
     dedicated: bool = False
     """It serves only some models, so that these are loaded here rather than elsewhere."""
     servable: Mapping[Variant, int] = field(default_factory=dict)
@@ -207,7 +210,12 @@ class Grant:
     instance: Instance
     variant: Variant
     queued_s: float
-    why: str
+    reason: GrantReason
+
+    @property
+    def why(self) -> str:
+        """The reason in words."""
+        return str(self.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +224,12 @@ class Load:
 
     instance: Instance
     variant: Variant
-    why: str
+    reason: LoadReason
+
+    @property
+    def why(self) -> str:
+        """The reason in words."""
+        return str(self.reason)
 
 
 @dataclass(frozen=True, slots=True)

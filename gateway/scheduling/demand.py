@@ -1,0 +1,94 @@
+"""How urgently a model that is waited for should be loaded somewhere, or somewhere else too.
+
+Pure functions of a model's queue, its replicas and what was learned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf, sqrt
+from typing import Final
+
+from gateway.scheduling.estimates import Estimates
+from gateway.scheduling.reasons import LoadCause
+from gateway.scheduling.residency import ModelState
+from supervisor.contract.config import SchedulingConfig
+
+_LEAST_NEED: Final = 0.1
+"""However hopeless those are who wait, they are still loaded for."""
+_OVERDUE: Final = 1e12
+"""Above every weight that a queue can have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a model's waiting requests amount to."""
+
+    model: ModelState
+    cause: LoadCause
+    queued: int
+    need: float
+    """What those who wait count for, less the slots that are coming."""
+    waited_s: float
+    """Of the oldest."""
+    expected_wait_s: float
+    """How long those who wait would without a further replica; infinity when there is none."""
+    overdue: bool
+    """It has waited so long that busy models are drained for it."""
+    urgency: float
+    """Larger goes first."""
+
+
+def demand_of(model: ModelState, estimates: Estimates, policy: SchedulingConfig, now: float) -> Demand | None:
+    """Return what loads a model's queue asks for; None when what is there or coming has to do."""
+    queue = model.queue
+    queued = len(queue)
+    if queued <= model.coming or model.full:
+        return None
+    variant = model.variant
+    load_s = estimates.typical_load_s(variant, typical_bytes(model, estimates))
+    queue.give_up_hope(now + policy.load_lead * load_s - policy.ttft_goal)
+    need = max(_LEAST_NEED, queue.need - model.coming)
+    there = model.slots + model.coming
+    expected_wait_s = need * estimates.typical_service_s(variant) / there if there else inf
+    if expected_wait_s <= policy.load_repay * load_s:
+        return None
+    waited_s = now - queue.oldest_arrival
+    overdue = waited_s >= policy.drain_after
+    size = max(1, typical_bytes(model, estimates))
+    urgency = need * (min(waited_s, policy.ttft_goal) + load_s) / sqrt(size)
+    return Demand(
+        model=model,
+        cause=LoadCause.FURTHER if there else LoadCause.FIRST,
+        queued=queued,
+        need=need,
+        waited_s=waited_s,
+        expected_wait_s=expected_wait_s,
+        overdue=overdue,
+        urgency=_OVERDUE + waited_s if overdue else urgency,
+    )
+
+
+def kept_demand(model: ModelState) -> Demand | None:
+    """Return what the operator's wish to have a model held asks for."""
+    if len(model.live) >= model.bounds.least or model.full:
+        return None
+    return Demand(
+        model=model,
+        cause=LoadCause.KEPT,
+        queued=len(model.queue),
+        need=1.0,
+        waited_s=inf,
+        expected_wait_s=inf,
+        overdue=False,
+        urgency=0.0,
+    )
+
+
+def typical_bytes(model: ModelState, estimates: Estimates) -> int:
+    """Return what the model takes: measured, else as estimated for the first worker that may serve it."""
+    known = estimates.size_bytes(model.variant)
+    if known is not None:
+        return known
+    first = next(iter(model.servers.values()), None)
+    return first.view.servable[model.variant] if first is not None else 0

@@ -1,0 +1,278 @@
+"""What each event changes in the scheduler's state. Whatever follows from that is settled afterwards."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Final
+
+from gateway.scheduling.names import Instance, RequestId
+from gateway.scheduling.placement import fits_nowhere
+from gateway.scheduling.residency import Failure, ModelState, Phase, Replica, WorkerResidency
+from gateway.scheduling.state import AlarmKind, Lease, State
+from gateway.scheduling.tenants import PROMPT_SHARE
+from gateway.scheduling.types import (
+    Answering,
+    Arrived,
+    Finished,
+    Left,
+    Loaded,
+    LoadFailed,
+    Observed,
+    Reject,
+    Rejection,
+    RejectReason,
+    Resident,
+    Unload,
+    UnloadAsked,
+    Unloaded,
+)
+
+_BROKEN_RETRY_S: Final = 1.0
+"""Before a load that broke off, for example because the worker died, is tried there again."""
+_MOST_DOUBLINGS: Final = 5
+"""Of the wait before a load that was refused is tried there again."""
+_MOST_WISHES: Final = 32
+"""Tenants whose keep-alive is remembered for a replica; those that passed are forgotten first."""
+
+
+# Requests -------------------------------------------------------------------------
+
+
+def arrived(state: State, event: Arrived, now: float) -> None:
+    """Take a request in, or refuse at the door what can never be served or would overfill the queue."""
+    model = state.model(event.variant)
+    rejection = _admission(model, returning=bool(event.avoid))
+    if rejection is not None:
+        state.out.append(Reject(event.request, rejection))
+        return
+    if not event.avoid:
+        state.estimates.arrived(event.variant, now)
+    model.queue.push(event)
+    state.tenants.waits(event.tenant)
+    state.waiting[event.request] = model
+    state.queued_models.put(model, member=True)
+    state.wake(event.deadline, AlarmKind.REQUEST, event.request)
+    state.touch(model)
+
+
+def _admission(model: ModelState, *, returning: bool) -> Rejection | None:
+    if not model.servers:
+        return Rejection(RejectReason.UNKNOWN_MODEL, "no worker serves this model")
+    if not model.replicas and (too_large := fits_nowhere(model)) is not None:
+        return Rejection(RejectReason.NO_MEMORY, too_large)
+    if returning or model.free or len(model.queue) < model.queue_bound:
+        return None
+    return Rejection(RejectReason.QUEUE_FULL, f"{model.queue_bound} requests wait for this model already")
+
+
+def stop_waiting(state: State, request: RequestId) -> None:
+    """Take a request out of its queue, whatever becomes of it."""
+    model = state.waiting.pop(request)
+    gone = model.queue.remove(request)
+    if gone is not None:
+        state.tenants.waits_no_more(gone.tenant)
+    if not model.queue:
+        state.queued_models.put(model, member=False)
+
+
+def refuse(state: State, request: RequestId, rejection: Rejection) -> None:
+    """Tell a waiting request that there will be no slot."""
+    state.touch(state.waiting[request])
+    stop_waiting(state, request)
+    state.out.append(Reject(request, rejection))
+
+
+def ended(state: State, event: Left | Finished, now: float) -> None:
+    """Free the slot, or the place in the queue; learn from an answer that ended well."""
+    if event.request in state.waiting:
+        state.touch(state.waiting[event.request])
+        stop_waiting(state, event.request)
+        return
+    lease = state.leases.pop(event.request, None)
+    if lease is None:
+        return
+    if isinstance(event, Finished):
+        _learn(state, lease, event, now)
+    elif event.request in lease.replica.worker.reading:
+        state.tenants.charge(lease.request.tenant, -lease.charged)  # it was given nothing
+    if event.request in lease.replica.busy:
+        _free_slot(state, lease, now)
+
+
+def _learn(state: State, lease: Lease, event: Finished, now: float) -> None:
+    replica, variant = lease.replica, lease.request.variant
+    view = replica.worker.view
+    state.estimates.finished(variant, view.device, now - lease.granted_at, event.output_tokens)
+    tokens = lease.request.prompt_tokens if event.prompt_tokens is None else event.prompt_tokens
+    output_tokens = event.output_tokens or 0
+    state.sessions.answered(lease.request.session, variant, view.instance, tokens + output_tokens)
+    if event.output_tokens is not None:
+        state.tenants.charge(lease.request.tenant, PROMPT_SHARE * tokens + output_tokens - lease.charged)
+
+
+def _free_slot(state: State, lease: Lease, now: float) -> None:
+    replica, request = lease.replica, lease.request
+    worker = replica.worker
+    replica.busy.discard(request.request)
+    worker.reading.pop(request.request, None)
+    replica.last_used = now
+    if not replica.unload_asked:
+        _note_wish(replica, request, now)
+    if not replica.busy:
+        worker.active -= 1
+        state.open(worker)
+        due = now if replica.draining else replica.stays_until
+        state.wake(due, AlarmKind.REPLICA, request.variant, worker.view.instance)
+        state.settle_worker(worker)
+    replica.settle_slots()
+    state.touch(replica.model)
+
+
+def _note_wish(replica: Replica, request: Arrived, now: float) -> None:
+    """Remember how long this tenant wants the model to stay; what others want stays as it is."""
+    keep = request.keep_alive_s if request.keep_alive_given else replica.worker.view.keep_alive_s
+    wishes = replica.wishes
+    if len(wishes) >= _MOST_WISHES:
+        for tenant in [tenant for tenant, until in wishes.items() if until <= now]:
+            del wishes[tenant]
+    wishes[request.tenant] = inf if keep is None else now + keep
+
+
+def answering(state: State, event: Answering, now: float) -> None:
+    """The prompt is read: learn how fast, if nothing else was computed there."""
+    lease = state.leases.get(event.request)
+    if lease is None:
+        return
+    worker = lease.replica.worker
+    if (
+        worker.reading.pop(event.request, None) is not None
+        and worker.busy == 1
+        and lease.request.prompt_tokens
+    ):
+        seconds = now - lease.granted_at
+        state.estimates.prefilled(
+            lease.request.variant, worker.view.device, lease.request.prompt_tokens, seconds
+        )
+
+
+# Loads and what workers hold --------------------------------------------------------
+
+
+def loaded(state: State, event: Loaded, now: float) -> None:
+    """A load is done; a model that is not as it was ordered has to go again."""
+    replica = state.replica(event.instance, event.variant)
+    if replica is None or replica.phase is not Phase.LOADING:
+        return
+    name = event.instance.worker
+    state.estimates.loaded(event.variant, name, now - replica.since, event.resident.size_bytes)
+    replica.worker.coming = None
+    replica.phase, replica.since, replica.last_used = Phase.RESIDENT, now, now
+    _believe(state, replica, event.resident, now)
+    if not event.resident.fault:
+        replica.model.failures.pop(event.instance, None)
+        replica.model.strikes.pop(event.instance, None)
+
+
+def _believe(state: State, replica: Replica, resident: Resident, now: float) -> None:
+    """Take what is seen of a resident replica."""
+    replica.resident, replica.slots = resident, resident.slots
+    replica.size_bytes = resident.size_bytes
+    replica.settle()
+    variant, worker = replica.model.variant, replica.worker
+    state.wake(replica.stays_until, AlarmKind.REPLICA, variant, worker.view.instance)
+    state.touch(replica.model)
+    state.open(worker)
+    state.settle_worker(worker)
+    if resident.fault and not replica.draining:
+        _reject_replica(state, replica, resident.fault, now)
+
+
+def _reject_replica(state: State, replica: Replica, fault: str, now: float) -> None:
+    """A replica that spilled to the CPU, or lost context, is unloaded and placed elsewhere."""
+    remember_failure(state, replica.model, replica.worker.view.instance, fault, now, lasting=True)
+    replica.draining = True
+    replica.settle()
+    if replica.idle:
+        unload(state, replica, fault, now)
+
+
+def load_failed(state: State, event: LoadFailed, now: float) -> None:
+    """A load came to nothing: remembered, so that it is tried elsewhere first."""
+    replica = state.replica(event.instance, event.variant)
+    if replica is None or replica.phase is not Phase.LOADING:
+        return
+    remember_failure(state, replica.model, event.instance, event.message, now, lasting=event.lasting)
+    state.drop(replica)
+
+
+def remember_failure(
+    state: State, model: ModelState, instance: Instance, message: str, now: float, *, lasting: bool
+) -> None:
+    """Keep the model from that process for a while, longer each time."""
+    times = model.strikes.get(instance, 0) + 1 if lasting else 0
+    doublings = min(max(0, times - 1), _MOST_DOUBLINGS)
+    until = now + (state.policy.load_retry * 2**doublings if lasting else _BROKEN_RETRY_S)
+    model.failures[instance] = Failure(until, message, lasting)
+    if lasting:
+        model.strikes[instance] = times
+    state.wake(until, AlarmKind.FAILURE, model.variant, instance)
+    state.touch(model)
+
+
+def unload(state: State, replica: Replica, why: str, now: float) -> None:
+    """Order an idle replica out of memory."""
+    replica.phase, replica.since = Phase.UNLOADING, now
+    replica.settle()
+    state.out.append(Unload(replica.worker.view.instance, replica.model.variant, why))
+    state.touch(replica.model)
+    state.settle_worker(replica.worker)
+
+
+def unloaded(state: State, event: Unloaded) -> None:
+    """An unload is done."""
+    replica = state.replica(event.instance, event.variant)
+    if replica is not None and replica.phase is Phase.UNLOADING:
+        state.drop(replica)
+
+
+def observed(state: State, event: Observed, now: float) -> None:
+    """What a worker holds wins over what was believed of it."""
+    worker = state.workers.get(event.instance)
+    if worker is None:
+        return
+    for variant, replica in list(worker.replicas.items()):
+        if replica.idle and variant not in event.residents:
+            state.drop(replica)
+    for variant, resident in event.residents.items():
+        known = worker.replicas.get(variant) or enter_replica(
+            worker, state.model(variant), Phase.RESIDENT, now
+        )
+        if known.phase is Phase.RESIDENT:
+            state.estimates.measured(variant, resident.size_bytes)
+            _believe(state, known, resident, now)
+
+
+def enter_replica(worker: WorkerResidency, model: ModelState, phase: Phase, now: float) -> Replica:
+    """Enter a replica on both books; its size is the caller's to set and settle."""
+    replica = Replica(
+        model=model,
+        worker=worker,
+        phase=phase,
+        slots=worker.view.num_parallel,
+        size_bytes=0,
+        last_used=now,
+        since=now,
+    )
+    worker.replicas[model.variant] = replica
+    model.replicas[worker.view.instance] = replica
+    return replica
+
+
+def unload_asked(state: State, event: UnloadAsked, now: float) -> None:
+    """A client wants the model to leave as soon as it is idle; the operator's wishes come first."""
+    model = state.model(event.variant)
+    for replica in list(model.replicas.values()):
+        replica.unload_asked = True
+        replica.wishes.clear()
+        if replica.idle and replica.worker.view.ready and not model.kept:
+            unload(state, replica, "a client asked for it", now)

@@ -1,0 +1,176 @@
+"""Which models leave a worker so that another fits: those that are worth least for the room they take.
+
+A model's worth is the chance that it is asked for soon times what loading it again costs, and more when
+several would wait for that (GreedyDual with arrival rates). Pure functions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp, inf
+from typing import Final
+
+from gateway.scheduling.demand import Demand
+from gateway.scheduling.estimates import Estimates
+from gateway.scheduling.names import Variant
+from gateway.scheduling.reasons import LoadCause
+from gateway.scheduling.residency import Phase, Replica, WorkerResidency
+from supervisor.contract.config import SchedulingConfig
+
+_MOST_WAITERS: Final = 5.0
+"""Requests that would wait for a reload count so often at most."""
+_SPARE_LOAD: Final = 0.7
+"""A replica is spare when the others would be used no more than this without it."""
+_LRU_WEIGHT: Final = 1e-3
+"""Among those worth nothing the least recently used goes."""
+_DRAIN_SHARE: Final = 0.6
+"""An answer under way has on average this share of a typical one before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Victims:
+    """What must go, and what that costs in seconds."""
+
+    variants: tuple[Variant, ...]
+    worth_s: float
+    drain_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """There is no room now; `until` is when that may change by itself (infinity: never)."""
+
+    until: float
+
+
+@dataclass(slots=True)
+class _Candidate:
+    replica: Replica
+    worth_s: float
+    drain_s: float
+    size_bytes: int
+
+
+def victims_on(
+    worker: WorkerResidency,
+    demand: Demand,
+    need_bytes: int,
+    estimates: Estimates,
+    policy: SchedulingConfig,
+    now: float,
+) -> Victims | Blocked:
+    """Return the cheapest set of models whose leaving makes room on the worker."""
+    free, places = _room(worker)
+    rivals = _rivals(worker, demand.model.variant)
+    if not rivals and free >= need_bytes and places > 0:
+        return Victims((), 0.0, 0.0)
+    allowed, until = _allowed(worker, demand, estimates, policy, now)
+    allowed.sort(key=lambda c: (c.replica.model.variant not in rivals, c.worth_s / c.size_bytes))
+    chosen: list[_Candidate] = []
+    missing = set(rivals)
+    for candidate in allowed:
+        if free >= need_bytes and places > 0 and not missing:
+            break
+        chosen.append(candidate)
+        missing.discard(candidate.replica.model.variant)
+        free += candidate.size_bytes
+        places += 1
+    if free < need_bytes or places <= 0 or missing:
+        return Blocked(until)
+    _spare(chosen, rivals, free - need_bytes, places - 1)
+    return Victims(
+        tuple(c.replica.model.variant for c in chosen),
+        sum(c.worth_s for c in chosen),
+        max((c.drain_s for c in chosen), default=0.0),
+    )
+
+
+def worth_s(replica: Replica, estimates: Estimates, policy: SchedulingConfig, now: float) -> float:
+    """Return what losing the replica now would cost, in seconds of waiting."""
+    model = replica.model
+    variant = model.variant
+    rate = estimates.rate(variant, now)
+    load_s = estimates.load_s(variant, replica.worker.view.instance.worker, replica.size_bytes)
+    live = len(model.live)
+    worth = (1 - exp(-rate * policy.keep_horizon / max(1, live))) * load_s
+    worth *= 1 + min(_MOST_WAITERS, rate * load_s)
+    others = (live - 1) * replica.slots
+    if others > 0 and rate * estimates.typical_service_s(variant) / others < _SPARE_LOAD:
+        worth *= policy.spare_replica
+    return worth + _LRU_WEIGHT * replica.last_used / (now + 1)
+
+
+def _room(worker: WorkerResidency) -> tuple[int, int]:
+    """Return the bytes and places that are free once what is being unloaded is gone."""
+    free = worker.view.memory_bytes - worker.used_bytes
+    places = worker.view.max_loaded_models - len(worker.replicas)
+    for replica in worker.replicas.values():
+        if replica.phase is Phase.UNLOADING:
+            free += replica.size_bytes
+            places += 1
+    return free, places
+
+
+def _rivals(worker: WorkerResidency, variant: Variant) -> frozenset[Variant]:
+    """Return what cannot stay beside the model: other variants of its weights, where the engine keeps one."""
+    if not worker.view.one_per_weights:
+        return frozenset()
+    return frozenset(
+        v for v, r in worker.replicas.items() if v.digest == variant.digest and r.phase is Phase.RESIDENT
+    )
+
+
+def _allowed(
+    worker: WorkerResidency, demand: Demand, estimates: Estimates, policy: SchedulingConfig, now: float
+) -> tuple[list[_Candidate], float]:
+    """Return the replicas that may go, and when the next one may that must stay for now."""
+    found: list[_Candidate] = []
+    until = inf
+    for replica in worker.replicas.values():
+        if replica.phase is not Phase.RESIDENT or replica.draining or replica.model.kept:
+            continue
+        may_from = _may_go_from(replica, demand, estimates, policy, now)
+        if may_from <= now:
+            drain_s = 0.0
+            if replica.busy:
+                device = worker.view.device
+                drain_s = _DRAIN_SHARE * estimates.service_s(replica.model.variant, device)
+            worth = worth_s(replica, estimates, policy, now) + drain_s / 2
+            found.append(_Candidate(replica, worth, drain_s, max(1, replica.size_bytes)))
+        else:
+            until = min(until, may_from)
+    return found, until
+
+
+def _may_go_from(
+    replica: Replica, demand: Demand, estimates: Estimates, policy: SchedulingConfig, now: float
+) -> float:
+    """Return from when the replica may be given up for that demand; infinity when only an event can tell.
+
+    An idle one once it has stayed for `min_tenure` of its load times, or when a model that has no replica
+    has waited that long. A busy one only for a model that is overdue, if that has none or the busy one
+    is not the last of its kind.
+    """
+    if demand.cause is LoadCause.KEPT and not replica.busy:
+        return now
+    name = replica.worker.view.instance.worker
+    load_s = estimates.load_s(replica.model.variant, name, replica.size_bytes)
+    nobody = demand.expected_wait_s == inf
+    if not replica.busy and not replica.model.queue:
+        tenure = replica.since + policy.min_tenure * load_s
+        waited = now - demand.waited_s + policy.min_tenure * load_s
+        return min(tenure, waited) if nobody else tenure
+    if not demand.overdue or not (nobody or len(replica.model.live) > 1):
+        return inf
+    return replica.since + load_s
+
+
+def _spare(chosen: list[_Candidate], rivals: frozenset[Variant], free: int, places: int) -> None:
+    """Take back those that turned out not to be needed, the most worthy first."""
+    for candidate in sorted(chosen, key=lambda c: -c.worth_s):
+        if candidate.replica.model.variant in rivals:
+            continue
+        if free >= candidate.size_bytes and places > 0:
+            chosen.remove(candidate)
+            free -= candidate.size_bytes
+            places -= 1

@@ -1,0 +1,140 @@
+"""What changes when workers come, go or change, and what is due when time has passed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from heapq import heappop
+from math import inf
+
+from gateway.scheduling.events import refuse, unload
+from gateway.scheduling.names import Instance, RequestId, Variant
+from gateway.scheduling.queues import Weighing
+from gateway.scheduling.residency import ModelState, WorkerResidency
+from gateway.scheduling.state import AlarmKind, State
+from gateway.scheduling.types import FleetChanged, Rejection, RejectReason, ReplicaBounds
+
+
+def fleet_changed(state: State, event: FleetChanged, now: float) -> None:
+    """Take the whole fleet; only workers that changed are looked at."""
+    views = {view.instance: view for view in event.workers}
+    for instance in [instance for instance in state.workers if instance not in views]:
+        _worker_gone(state, state.workers.pop(instance))
+    for view in event.workers:
+        worker = state.workers.get(view.instance)
+        if worker is None:
+            worker = state.workers[view.instance] = WorkerResidency(view)
+            _serve(state, worker, {}, view.servable)
+        elif worker.view is view or worker.view == view:
+            continue
+        else:
+            before, worker.view = worker.view, view
+            _serve(state, worker, before.servable, view.servable)
+        _settle_all_on(state, worker)
+    _set_bounds(state, event.bounds)
+    for worker in state.workers.values():
+        _rearm(state, worker, now)
+
+
+def _worker_gone(state: State, worker: WorkerResidency) -> None:
+    for replica in list(worker.replicas.values()):
+        state.drop(replica)
+    for variant in worker.view.servable:
+        model = state.models[variant]
+        model.servers.pop(worker.view.instance, None)
+        model.failures.pop(worker.view.instance, None)
+        model.strikes.pop(worker.view.instance, None)
+        _bound(state, model)
+    state.opened.pop(worker.view.instance, None)
+    state.accepting.put(worker, member=False)
+    state.open_workers.put(worker, member=False)
+
+
+def _serve(
+    state: State, worker: WorkerResidency, before: Mapping[Variant, int], after: Mapping[Variant, int]
+) -> None:
+    """Bring up to date which models the worker may serve."""
+    for variant in before:
+        if variant not in after:
+            state.models[variant].servers.pop(worker.view.instance, None)
+            _bound(state, state.models[variant])
+    for variant in after:
+        model = state.model(variant)
+        model.servers[worker.view.instance] = worker
+        _bound(state, model)
+
+
+def _bound(state: State, model: ModelState) -> None:
+    views = [worker.view for worker in model.servers.values()]
+    model.queue_bound = sum(view.max_queue for view in views)
+    slots = max((view.num_parallel for view in views), default=1)
+    model.queue.reweigh(Weighing(state.policy.late_weight, state.policy.tenant_cap * slots))
+    if model.queue:
+        state.touch(model)
+
+
+def _settle_all_on(state: State, worker: WorkerResidency) -> None:
+    for replica in worker.replicas.values():
+        replica.settle()
+        state.touch(replica.model)
+    state.open(worker)
+    state.settle_worker(worker)
+
+
+def _set_bounds(state: State, bounds: Mapping[Variant, ReplicaBounds]) -> None:
+    for model in state.kept_models:
+        model.bounds = ReplicaBounds()
+    state.kept_models = []
+    for variant, wished in bounds.items():
+        model = state.model(variant)
+        model.bounds = wished
+        state.kept_models.append(model)
+        state.touch(model)
+
+
+def _rearm(state: State, worker: WorkerResidency, now: float) -> None:
+    """A replica that could not leave when its time was over may now."""
+    for replica in worker.replicas.values():
+        if replica.idle:
+            due = now if replica.draining else max(now, replica.stays_until)
+            state.wake(due, AlarmKind.REPLICA, replica.model.variant, worker.view.instance)
+
+
+def time_passed(state: State, now: float) -> None:
+    """Do what was due until now."""
+    while state.next_alarm() <= now:
+        _, kind, what, where = heappop(state.alarms)
+        if kind is AlarmKind.REQUEST:
+            _give_up(state, RequestId(str(what)))
+        elif isinstance(what, Variant) and what in state.models:
+            _look_again(state, state.models[what], kind, where, now)
+
+
+def _give_up(state: State, request: RequestId) -> None:
+    model = state.waiting[request]
+    message = f"no slot became free in time; {len(model.queue)} requests wait for this model"
+    refuse(state, request, Rejection(RejectReason.DEADLINE, message))
+
+
+def _look_again(state: State, model: ModelState, kind: AlarmKind, where: Instance | None, now: float) -> None:
+    if kind is AlarmKind.MODEL:
+        if model.looks_again_at <= now:
+            model.looks_again_at = inf
+        state.touch(model)
+    elif kind is AlarmKind.FAILURE:
+        failure = model.failures.get(where) if where is not None else None
+        if where is not None and failure is not None and failure.until <= now:
+            del model.failures[where]
+            state.touch(model)
+    elif where is not None:
+        _expire(state, model, where, now)
+
+
+def _expire(state: State, model: ModelState, where: Instance, now: float) -> None:
+    """Unload an idle model that drained, or that nobody wants to stay; the operator's wish comes first."""
+    replica = model.replicas.get(where)
+    if replica is None or not replica.idle or not replica.worker.view.ready:
+        return
+    if replica.draining:
+        unload(state, replica, "drained to make room", now)
+    elif replica.stays_until <= now and not model.kept and not model.queue.in_line:
+        unload(state, replica, "keep-alive passed", now)

@@ -1,0 +1,230 @@
+"""What follows from an event: who is granted a slot, what is loaded, and what goes for it.
+
+Only what the event touched is looked at, and the most urgent of what else it may have made possible.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.scheduling.demand import Demand, demand_of, kept_demand
+from gateway.scheduling.dispatch import MOST_TOLD, bounded_load, compare, usable
+from gateway.scheduling.events import enter_replica, refuse, stop_waiting, unload
+from gateway.scheduling.placement import NoPlan, Plan, need_bytes, plan_load
+from gateway.scheduling.reasons import GrantReason, ReplicaOption, Turn
+from gateway.scheduling.residency import ModelState, Phase, Replica, WorkerResidency
+from gateway.scheduling.state import AlarmKind, Lease, State
+from gateway.scheduling.tenants import PROMPT_SHARE
+from gateway.scheduling.types import Arrived, Grant, Load, Rejection, RejectReason
+
+SHORTLIST: Final = 8
+"""Models, and workers, that are compared for a load; all of them in a fleet no larger than that."""
+REFRESHED: Final = 2
+"""Waiting models whose urgency is brought up to date with each event beyond those that it touched."""
+
+
+def settle(state: State, now: float) -> None:
+    """Grant what is free, then make room and load for what still waits."""
+    for model in list(state.touched.values()):
+        _reject_unloadable(state, model)
+        _dispatch(state, model, now)
+    _drop_idle_plans(state, now)
+    if state.touched or state.opened:
+        _place(state, now)
+    _start_plans(state, now)
+    state.touched.clear()
+    state.opened.clear()
+
+
+# Grants -----------------------------------------------------------------------------
+
+
+def _dispatch(state: State, model: ModelState, now: float) -> None:
+    queue = model.queue
+    if queue.returned and model.free:
+        _dispatch_returned(state, model, now)
+    while queue.in_line and model.free:
+        request, turn = _next(state, model, now)
+        _grant(state, model, request, turn, now)
+
+
+def _dispatch_returned(state: State, model: ModelState, now: float) -> None:
+    """Those that come back go first, each to a worker where it has not failed if there is one."""
+    for request in sorted(model.queue.returned.values(), key=lambda request: request.arrived_at):
+        if usable(request, model):
+            _grant(state, model, request, Turn.RETURNED, now)
+
+
+def _next(state: State, model: ModelState, now: float) -> tuple[Arrived, Turn]:
+    """Return whose turn it is."""
+    policy, queue = state.policy, model.queue
+    turn_of_all = (model.grants + 1) % policy.fifo_turn == 0
+    impatient = now - queue.oldest_arrival >= policy.patience
+    late_before = now - policy.savable_share * policy.ttft_goal
+    request, turn = queue.next(late_before, plain=turn_of_all or impatient, given=state.tenants.given)
+    if len(queue) == 1:
+        return request, Turn.ALONE
+    return request, Turn.PATIENCE if impatient else turn
+
+
+def _grant(state: State, model: ModelState, request: Arrived, turn: Turn, now: float) -> None:
+    options = compare(request, usable(request, model), state.estimates, state.sessions, state.policy.crowding)
+    option, replica = next(
+        (chosen for chosen in options if not chosen[0].cached or _may_return(state, chosen[1])), options[0]
+    )
+    _take_slot(state, replica, request, option, now)
+    model.grants += 1
+    told = (option, *(other for other, _ in options[: MOST_TOLD + 1] if other is not option))[:MOST_TOLD]
+    load = replica.reason if replica.reason and replica.reason.at >= request.arrived_at else None
+    reason = GrantReason(turn, told, len(model.servers), load)
+    queued_s = now - request.arrived_at
+    state.out.append(Grant(request.request, replica.worker.view.instance, request.variant, queued_s, reason))
+
+
+def _may_return(state: State, replica: Replica) -> bool:
+    return bounded_load(replica, state.policy.affinity_bound)
+
+
+def _take_slot(state: State, replica: Replica, request: Arrived, option: ReplicaOption, now: float) -> None:
+    worker = replica.worker
+    if not replica.busy:
+        worker.active += 1
+        state.settle_worker(worker)
+    replica.busy.add(request.request)
+    replica.unload_asked = False
+    replica.settle_slots()
+    worker.reading[request.request] = option.prompt_s
+    charge = PROMPT_SHARE * request.prompt_tokens + state.estimates.output_tokens(request.variant)
+    state.tenants.charge(request.tenant, charge)
+    state.leases[request.request] = Lease(replica, request, now, charge)
+    stop_waiting(state, request.request)
+
+
+# Loads ------------------------------------------------------------------------------
+
+
+def _place(state: State, now: float) -> None:
+    """Begin the loads that the event made possible or necessary, the most urgent model first."""
+    for model in _refreshed(state):
+        _refresh(state, model, now)
+    opened = [worker for worker in state.opened.values() if worker.accepts_load]
+    numbers = set(state.wanting.first(SHORTLIST)) if opened else set()
+    numbers.update(model.number for model in state.touched.values())
+    demands = [
+        demand for number in numbers if (demand := _refresh(state, state.by_number[number], now)) is not None
+    ]
+    for demand in sorted(demands, key=lambda demand: (-demand.urgency, demand.model.number)):
+        everywhere = demand.model.variant in state.touched
+        _load(state, demand, None if everywhere else opened, now)
+    for model in state.kept_models:
+        while (demand := kept_demand(model)) is not None and _begin(state, demand, None, now):
+            pass
+
+
+def _refreshed(state: State) -> list[ModelState]:
+    """With more models waiting than are compared, a few are brought up to date each time."""
+    return state.queued_models.some(REFRESHED) if len(state.wanting) > SHORTLIST else []
+
+
+def _refresh(state: State, model: ModelState, now: float) -> Demand | None:
+    """Bring the model's place among those that want a load up to date."""
+    demand = demand_of(model, state.estimates, state.policy, now)
+    state.wanting.place(model.number, -demand.urgency if demand is not None else None)
+    if demand is not None and not demand.overdue:
+        _look_again(state, model, now - demand.waited_s + state.policy.drain_after, now)
+    return demand
+
+
+def _load(state: State, first: Demand, workers: list[WorkerResidency] | None, now: float) -> None:
+    """Begin loads until those that are coming suffice for those who wait."""
+    demand: Demand | None = first
+    while demand is not None and _begin(state, demand, workers, now):
+        demand = _refresh(state, demand.model, now)
+
+
+def _begin(state: State, demand: Demand, workers: list[WorkerResidency] | None, now: float) -> bool:
+    candidates = _candidates(state, demand) if workers is None else workers
+    plan = plan_load(demand, candidates, state.estimates, state.policy, now)
+    if isinstance(plan, NoPlan):
+        _look_again(state, demand.model, plan.look_again_at, now)
+        return False
+    _carry_out(state, demand.model, plan, now)
+    return True
+
+
+def _candidates(state: State, demand: Demand) -> list[WorkerResidency]:
+    """Return workers to compare: all that may serve the model if they are few, else some that are open."""
+    servers = demand.model.servers
+    if len(servers) <= 2 * SHORTLIST:
+        return list(servers.values())
+    return (state.accepting if demand.overdue else state.open_workers).some(2 * SHORTLIST)
+
+
+def _look_again(state: State, model: ModelState, when: float, now: float) -> None:
+    """Set the model's alarm unless an earlier one is set."""
+    if now < when < model.looks_again_at:
+        model.looks_again_at = when
+        state.wake(when, AlarmKind.MODEL, model.variant)
+
+
+def _carry_out(state: State, model: ModelState, plan: Plan, now: float) -> None:
+    worker = plan.worker
+    for variant in plan.victims:
+        victim = worker.replicas[variant]
+        victim.draining = True
+        victim.settle()
+        state.touch(victim.model)
+        if victim.idle:
+            unload(state, victim, f"makes room for {model.variant.digest}", now)
+    leaving = (v for v, r in worker.replicas.items() if r.phase is Phase.UNLOADING)
+    replica = enter_replica(worker, model, Phase.PLANNED, now)
+    replica.size_bytes = need_bytes(model, worker, state.estimates)
+    replica.victims, replica.reason = frozenset(plan.victims) | frozenset(leaving), plan.reason
+    replica.settle()
+    worker.coming = model.variant
+    state.settle_worker(worker)
+    state.open(worker)
+
+
+def _start_plans(state: State, now: float) -> None:
+    """Start the loads whose victims are gone."""
+    for worker in state.opened.values():
+        replica = worker.replicas.get(worker.coming) if worker.coming is not None else None
+        if replica is None or replica.phase is not Phase.PLANNED or not worker.view.ready:
+            continue
+        if not replica.victims & worker.replicas.keys() and replica.reason is not None:
+            replica.phase, replica.since, replica.victims = Phase.LOADING, now, frozenset()
+            state.out.append(Load(worker.view.instance, replica.model.variant, replica.reason))
+
+
+def _drop_idle_plans(state: State, now: float) -> None:
+    """Give the victims of plans whose clients all left back, and use the slots that they free."""
+    for model in list(state.touched.values()):
+        plans = [r for r in model.replicas.values() if r.phase is Phase.PLANNED]
+        if not plans or model.queue or len(model.live) <= model.bounds.least:
+            continue
+        for plan in plans:
+            _give_back(state, plan, now)
+
+
+def _give_back(state: State, plan: Replica, now: float) -> None:
+    worker = plan.worker
+    state.drop(plan)
+    for variant in plan.victims & worker.replicas.keys():
+        victim = worker.replicas[variant]
+        if victim.phase is Phase.RESIDENT:
+            victim.draining = False
+            victim.settle()
+            _dispatch(state, victim.model, now)
+
+
+def _reject_unloadable(state: State, model: ModelState) -> None:
+    """When every worker that could serve the model has refused to load it, its requests hear why."""
+    if not model.failures or not model.queue or model.live:
+        return
+    servers = [worker.view.instance for worker in model.ready_servers]
+    failures = [model.failures.get(instance) for instance in servers]
+    messages = [failure.message for failure in failures if failure is not None and failure.lasting]
+    if messages and len(messages) == len(servers):
+        for request in model.queue.all():
+            refuse(state, request.request, Rejection(RejectReason.LOAD_FAILED, messages[0]))

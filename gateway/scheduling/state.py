@@ -1,0 +1,138 @@
+"""All that the scheduler knows, and how it is looked up. Decides nothing.
+
+One writer: the functions that `Scheduler.handle` calls. What has to be looked at again after an event is
+noted here (`touched`, `opened`), so that no event scans the fleet or the queues.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from heapq import heappop, heappush
+from math import inf
+
+from gateway.scheduling.estimates import Estimates
+from gateway.scheduling.names import Instance, RequestId, Variant
+from gateway.scheduling.queues import ModelQueue, Weighing
+from gateway.scheduling.rankings import Ranking, Rotation
+from gateway.scheduling.residency import ModelState, Phase, Replica, WorkerResidency
+from gateway.scheduling.sessions import Sessions
+from gateway.scheduling.tenants import Tenants
+from gateway.scheduling.types import Arrived, Effect
+from supervisor.contract.config import SchedulingConfig
+
+
+@dataclass(slots=True)
+class Lease:
+    """A granted slot."""
+
+    replica: Replica
+    request: Arrived
+    granted_at: float
+    charged: float
+    """Virtual tokens."""
+
+
+class AlarmKind(IntEnum):
+    """What is due at a moment."""
+
+    REQUEST = 0
+    MODEL = 1
+    REPLICA = 2
+    FAILURE = 3
+
+
+Alarm = tuple[float, AlarmKind, RequestId | Variant, Instance | None]
+
+
+@dataclass(slots=True)
+class State:
+    """Everything, in one place."""
+
+    policy: SchedulingConfig
+    estimates: Estimates = field(default_factory=Estimates)
+    tenants: Tenants = field(default_factory=Tenants)
+    sessions: Sessions = field(default_factory=Sessions)
+    workers: dict[Instance, WorkerResidency] = field(default_factory=dict)
+    models: dict[Variant, ModelState] = field(default_factory=dict)
+    by_number: list[ModelState] = field(default_factory=list)
+    waiting: dict[RequestId, ModelState] = field(default_factory=dict)
+    leases: dict[RequestId, Lease] = field(default_factory=dict)
+    alarms: list[Alarm] = field(default_factory=list)
+    wanting: Ranking = field(default_factory=Ranking)
+    """Models that should be loaded somewhere, the most urgent first."""
+    queued_models: Rotation[ModelState] = field(default_factory=Rotation)
+    """Models that are waited for."""
+    open_workers: Rotation[WorkerResidency] = field(default_factory=Rotation)
+    """Workers on which a load needs no busy model drained."""
+    accepting: Rotation[WorkerResidency] = field(default_factory=Rotation)
+    """All workers that could begin a load."""
+    kept_models: list[ModelState] = field(default_factory=list)
+    """Models that the operator wants held."""
+    touched: dict[Variant, ModelState] = field(default_factory=dict)
+    """Models about which something changed in this event."""
+    opened: dict[Instance, WorkerResidency] = field(default_factory=dict)
+    """Workers that might now take a load that they could not take before."""
+    out: list[Effect] = field(default_factory=list)
+
+    def model(self, variant: Variant) -> ModelState:
+        """Return the model's state, a new one if it was never heard of."""
+        model = self.models.get(variant)
+        if model is None:
+            queue = ModelQueue(Weighing(self.policy.late_weight, self.policy.tenant_cap))
+            model = self.models[variant] = ModelState(variant, len(self.by_number), queue)
+            self.by_number.append(model)
+        return model
+
+    def replica(self, instance: Instance, variant: Variant) -> Replica | None:
+        """Return the model's replica on that process, if both are there."""
+        worker = self.workers.get(instance)
+        return worker.replicas.get(variant) if worker is not None else None
+
+    def touch(self, model: ModelState) -> None:
+        """Have the model looked at before this event ends."""
+        self.touched[model.variant] = model
+
+    def open(self, worker: WorkerResidency) -> None:
+        """Have the worker looked at as a place for loads before this event ends."""
+        self.opened[worker.view.instance] = worker
+
+    def settle_worker(self, worker: WorkerResidency) -> None:
+        """Bring the sets of workers up to date; to be called after every change of what it holds or does."""
+        accepts = worker.accepts_load
+        self.accepting.put(worker, member=accepts)
+        self.open_workers.put(worker, member=accepts and worker.has_room_or_idle)
+
+    def drop(self, replica: Replica) -> None:
+        """Forget a replica; the requests that hold its slots keep their leases and free nothing any more."""
+        worker, model = replica.worker, replica.model
+        variant, instance = model.variant, worker.view.instance
+        if replica.busy:
+            worker.active -= 1
+        if worker.coming == variant:
+            worker.coming = None
+        replica.phase = Phase.GONE
+        replica.busy = set()
+        replica.settle()
+        worker.replicas.pop(variant, None)
+        model.replicas.pop(instance, None)
+        self.touch(model)
+        self.open(worker)
+        self.settle_worker(worker)
+
+    def wake(
+        self, when: float, kind: AlarmKind, what: RequestId | Variant, where: Instance | None = None
+    ) -> None:
+        """Set an alarm."""
+        if when < inf:
+            heappush(self.alarms, (when, kind, what, where))
+
+    def next_alarm(self) -> float:
+        """Return when the next alarm is due that still means something; infinity for none."""
+        alarms = self.alarms
+        while alarms:
+            when, kind, what, _ = alarms[0]
+            if kind is not AlarmKind.REQUEST or what in self.waiting:
+                return when
+            heappop(alarms)
+        return inf
