@@ -176,10 +176,10 @@ def _carry_out(state: State, model: ModelState, plan: Plan, now: float) -> None:
         state.touch(victim.model)
         if victim.idle:
             unload(state, victim, f"makes room for {model.variant.digest}", now)
-    leaving = (v for v, r in worker.replicas.items() if r.phase is Phase.UNLOADING)
+    leaving = frozenset(v for v, r in worker.replicas.items() if r.phase is Phase.UNLOADING)
     replica = enter_replica(worker, model, Phase.PLANNED, now)
     replica.size_bytes = need_bytes(model, worker, state.estimates)
-    replica.victims, replica.reason = frozenset(plan.victims) | frozenset(leaving), plan.reason
+    replica.victims, replica.reason = frozenset(plan.victims) | leaving, plan.reason
     replica.settle()
     worker.coming = model.variant
     state.settle_worker(worker)
