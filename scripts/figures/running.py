@@ -66,6 +66,7 @@ def running(
         "runtime_dir": "run",
         "store": "store",
         "gguf_dir": "models",
+        "state_dir": "state",
         "worker_defaults": {"engine": engine, "context_length": 2048, "num_parallel": 4, **defaults},
         "workers": workers,
     }

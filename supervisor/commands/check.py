@@ -75,6 +75,7 @@ def as_text(found: Preflight) -> str:
         ("runtime_dir", found.paths.runtime_dir),
         ("store", found.paths.store),
         ("gguf_dir", found.paths.gguf_dir),
+        ("state_dir", found.paths.state_dir),
     ]
     own, others = len(found.workers), len(found.config.external)
     counted = f"{_counted(own)} on this machine" + (f", {others} external" if others else "")

@@ -251,6 +251,10 @@ class Config(_Section):
     gguf_dir: str | None = None
     """Directory of GGUF files for the embedded engine. Default: Corral's own,
     $XDG_DATA_HOME/corral/models."""
+    state_dir: str | None = None
+    """Directory of what the gateway has learned (load times, speeds, how often a model is asked for), kept
+    across restarts. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/corral, else /var/lib/corral for root and
+    ~/.local/state/corral for others. Machines that share a home directory need one each."""
     cpu_workers: Annotated[int, Field(ge=1, le=64)] = 2
     """How many workers `workers: auto` makes on a machine without GPUs; each gets cores of its own."""
     worker_defaults: WorkerDefaults = WorkerDefaults()

@@ -14,6 +14,7 @@ from typing import Final
 from supervisor.contract.config import Config
 from supervisor.contract.mistakes import Mistake, MistakesError
 from supervisor.contract.runtime_dir import PathError, expand, home, runtime_dir
+from supervisor.contract.state_dir import state_dir
 
 SERVICE_STORE: Final = "/usr/share/ollama/.ollama/models"
 """Where Ollama's installer for Linux lets its service keep models."""
@@ -41,6 +42,7 @@ class Paths:
     runtime_dir: str
     store: str
     gguf_dir: str
+    state_dir: str
 
 
 def resolve_paths(config: Config, around: Surroundings) -> Paths:
@@ -51,7 +53,7 @@ def resolve_paths(config: Config, around: Surroundings) -> Paths:
     """
     found: dict[str, str] = {}
     mistakes: list[Mistake] = []
-    for key, decide in (("runtime_dir", _runtime_dir), ("store", _store), ("gguf_dir", _gguf_dir)):
+    for key, decide in _DECISIONS:
         try:
             found[key] = normpath(join(around.base_dir, decide(config, around)))
         except PathError as error:
@@ -82,3 +84,15 @@ def _gguf_dir(config: Config, around: Surroundings) -> str:
         return expand(config.gguf_dir, around.environ)
     data = around.environ.get("XDG_DATA_HOME") or join(home(around.environ), ".local/share")
     return join(data, "corral/models")
+
+
+def _state_dir(config: Config, around: Surroundings) -> str:
+    return state_dir(config.state_dir, around.environ, around.uid)
+
+
+_DECISIONS: Final[tuple[tuple[str, Callable[[Config, Surroundings], str]], ...]] = (
+    ("runtime_dir", _runtime_dir),
+    ("store", _store),
+    ("gguf_dir", _gguf_dir),
+    ("state_dir", _state_dir),
+)

@@ -25,6 +25,7 @@ CONFIG: Final[dict[str, Any]] = {
     "runtime_dir": "run",
     "store": "store",
     "gguf_dir": "models",
+    "state_dir": "state",
     "worker_defaults": {"engine": "embedded", "context_length": 2048},
 }
 

@@ -10,7 +10,9 @@ from supervisor.contract.config import Config
 from supervisor.core.machine import Gpu, Machine
 from supervisor.core.paths import Paths
 
-PATHS = Paths(runtime_dir="/run/corral", store="/models/ollama", gguf_dir="/models/gguf")
+PATHS = Paths(
+    runtime_dir="/run/corral", store="/models/ollama", gguf_dir="/models/gguf", state_dir="/var/lib/corral"
+)
 
 
 def a_config(tree: Mapping[str, object]) -> Config:

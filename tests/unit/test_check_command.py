@@ -29,6 +29,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RUNTIME_DIRECTORY", "XDG_DATA_HOME", "OLLAMA_MODELS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1")
+    monkeypatch.setenv("XDG_STATE_HOME", "/home/me/.state")
 
 
 def run_check(*arguments: str) -> int:
@@ -57,6 +58,7 @@ def test_a_valid_file_shows_the_workers_it_means(tmp_path: Path, capsys: pytest.
         "runtime_dir  /run/user/1/corral",
         "store        /home/me/.ollama/models",
         "gguf_dir     /home/me/.local/share/corral/models",
+        "state_dir    /home/me/.state/corral",
     ]
 
 

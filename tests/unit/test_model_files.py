@@ -12,7 +12,9 @@ def test_each_engine_finds_what_its_workers_will_find(tmp_path: Path) -> None:
     """Ollama its store, the embedded engine its own directory as well."""
     count = counting_model(tmp_path / "gguf", words=100)
     HandmadeStore(tmp_path / "store").add("embed", embedding_model(tmp_path))
-    paths = Paths(runtime_dir="/run", store=str(tmp_path / "store"), gguf_dir=str(tmp_path / "gguf"))
+    paths = Paths(
+        runtime_dir="/run", store=str(tmp_path / "store"), gguf_dir=str(tmp_path / "gguf"), state_dir=""
+    )
     key = "registry.ollama.ai/library/{}:latest"
     assert list(find_models("ollama", paths)) == [key.format("embed")]
     found = find_models("embedded", paths)
@@ -24,5 +26,5 @@ def test_each_engine_finds_what_its_workers_will_find(tmp_path: Path) -> None:
 
 def test_a_machine_without_models_has_none(tmp_path: Path) -> None:
     """Directories that are not there are empty."""
-    paths = Paths(runtime_dir="/run", store=str(tmp_path / "a"), gguf_dir=str(tmp_path / "b"))
+    paths = Paths(runtime_dir="/run", store=str(tmp_path / "a"), gguf_dir=str(tmp_path / "b"), state_dir="")
     assert find_models("embedded", paths) == {}

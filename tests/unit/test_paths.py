@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 import pytest
 
 from supervisor.contract.runtime_dir import PathError, expand, runtime_dir
+from supervisor.contract.state_dir import learned_file, state_dir
 from supervisor.core.cgroups import memory_limit_files, parse_limit, parse_memory_total
 from supervisor.core.paths import SERVICE_STORE, Paths, PathsError, Surroundings, resolve_paths
 from tests.support.machines import a_config
@@ -89,13 +90,40 @@ def test_gguf_files_lie_in_corrals_own_data_directory() -> None:
     assert resolved({}, HOME | {"XDG_DATA_HOME": "/data"}).gguf_dir == "/data/corral/models"
 
 
+@pytest.mark.parametrize(
+    ("configured", "environ", "uid", "directory"),
+    [
+        ("~/state", HOME | {"STATE_DIRECTORY": "/s"}, 7, "/home/me/state"),
+        (None, {"STATE_DIRECTORY": "/s/a:/s/b", "XDG_STATE_HOME": "/x"}, 7, "/s/a"),
+        (None, HOME | {"STATE_DIRECTORY": "", "XDG_STATE_HOME": "/x"}, 0, "/x/corral"),
+        (None, HOME, 7, "/home/me/.local/state/corral"),
+        (None, HOME, 0, "/var/lib/corral"),
+        (None, {"LOCALAPPDATA": "/local"}, -1, "/local/corral"),
+        (None, {}, 7, "/var/lib/corral"),
+    ],
+)
+def test_what_is_learned_is_kept_where_state_belongs(
+    configured: str | None, environ: Mapping[str, str], uid: int, directory: str
+) -> None:
+    """The file's, systemd's, the user's own, and the system's for root and for users without a home."""
+    assert state_dir(configured, environ, uid) == directory
+
+
+def test_two_corrals_of_one_user_learn_into_files_of_their_own() -> None:
+    """The same one at each start."""
+    assert learned_file("/run/a") == learned_file("/run/a")
+    assert learned_file("/run/a") != learned_file("/run/b")
+
+
 def test_relative_paths_start_at_the_file() -> None:
     """Wherever the command is run from."""
-    paths = resolved({"gguf_dir": "models", "store": "../s/.", "runtime_dir": "run"}, {})
+    tree = {"gguf_dir": "models", "store": "../s/.", "runtime_dir": "run", "state_dir": "state"}
+    paths = resolved(tree, {})
     assert paths == Paths(
         runtime_dir="/etc/corral/run",
         store="/etc/s",
         gguf_dir="/etc/corral/models",
+        state_dir="/etc/corral/state",
     )
 
 
