@@ -26,6 +26,7 @@ from gateway.http.admin import AdminHandlers
 from gateway.http.app import admin_application, client_application
 from gateway.http.inference import InferenceHandlers
 from gateway.http.listing import ListingHandlers
+from gateway.learning import Learning
 from gateway.relay.sockets import worker_socket
 from gateway.relay.upstream import Upstream
 from gateway.runtime import Runtime
@@ -50,6 +51,8 @@ class Ports:
     runtime_dir: Path
     supervised: bool = True
     """A supervisor tells of its workers in the runtime directory; otherwise there are external ones only."""
+    learned_file: Path | None = None
+    """Where it keeps what it has learned; None is nowhere."""
     timings: Timings = USUAL
     """How often external workers are asked."""
 
@@ -82,7 +85,12 @@ async def running(config: Config, ports: Ports) -> AsyncIterator[Fleet]:
         session = await stack.enter_async_context(_session())
         fleet = Fleet(session, config.gateway.load_timeout, config.models)
         stack.push_async_callback(fleet.close)
-        runtime = Runtime(Scheduler(), fleet, asyncio.get_running_loop().time)
+        clock = asyncio.get_running_loop().time
+        runtime = Runtime(Scheduler(), fleet, clock)
+        if ports.learned_file is not None:
+            learning = Learning(runtime.scheduler.estimates, ports.learned_file, fleet.name, clock)
+            runtime.on_event = learning.saw
+            await stack.enter_async_context(learning.kept())
         stack.push_async_callback(runtime.close)
         fleet.connect_to(runtime.feed)
         external = _external_link(config, ports, fleet, runtime, session)

@@ -62,6 +62,8 @@ class Runtime:
     def __init__(self, scheduler: Scheduler, loader: ModelLoader, clock: Callable[[], float]) -> None:
         """`clock` gives monotonic seconds on the scale of the event loop's timers."""
         self.scheduler = scheduler
+        self.on_event: Callable[[Event], None] = lambda _: None
+        """Told of every event once the scheduler has taken it in."""
         self._loader = loader
         self._clock = clock
         self._grants: dict[RequestId, asyncio.Future[Grant]] = {}
@@ -71,7 +73,9 @@ class Runtime:
     def feed(self, event: Event) -> None:
         """Give the scheduler an event and start what it answers."""
         now = self._clock()
-        for effect in self.scheduler.handle(event, now):
+        effects = self.scheduler.handle(event, now)
+        self.on_event(event)
+        for effect in effects:
             match effect:
                 case Grant():
                     self._settle(effect.request, effect)

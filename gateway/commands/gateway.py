@@ -16,7 +16,7 @@ import structlog
 
 from gateway import host
 from gateway.app import Ports, serve
-from gateway.commands.settings import SettingsError, directory_of, read_config
+from gateway.commands.settings import SettingsError, directory_of, learned_file_of, read_config
 from supervisor.contract.command import EXIT_OK, EXIT_USAGE
 from supervisor.contract.config import Config, LogConfig
 from supervisor.contract.logs import settings
@@ -38,15 +38,17 @@ def run(args: argparse.Namespace) -> int:
     try:
         config = read_config(args.config)
         directory = Path(args.runtime_dir) if args.runtime_dir else directory_of(config, args.config)
+        learned = learned_file_of(config, args.config, directory)
         if args.fd is not None:
-            return _serve(config, Ports(socket.socket(fileno=args.fd), directory), _say_nothing)
-        return _serve_alone(config, directory, args.config)
+            listener = socket.socket(fileno=args.fd)
+            return _serve(config, Ports(listener, directory, learned_file=learned), _say_nothing)
+        return _serve_alone(config, directory, learned, args.config)
     except (SettingsError, host.DirectoryError) as error:
         print(f"corral gateway: {error}", file=sys.stderr)
         return EXIT_USAGE
 
 
-def _serve_alone(config: Config, directory: Path, file: str | None) -> int:
+def _serve_alone(config: Config, directory: Path, learned: Path, file: str | None) -> int:
     """Front the external workers of the file; whoever gives no socket is no supervisor."""
     if not config.external:
         where = file or "the defaults"
@@ -58,7 +60,8 @@ def _serve_alone(config: Config, directory: Path, file: str | None) -> int:
     with host.claimed(directory), _open_listener(config.listen) as listener:
         url = _url_of(listener)
         with _endpoint_told(directory / ENDPOINT, url):
-            return _serve(config, Ports(listener, directory, supervised=False), lambda: _greet(url))
+            ports = Ports(listener, directory, supervised=False, learned_file=learned)
+            return _serve(config, ports, lambda: _greet(url))
 
 
 @contextmanager

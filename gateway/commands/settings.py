@@ -8,6 +8,7 @@ from pathlib import Path
 from gateway.host import user_id
 from supervisor.contract.config import Config
 from supervisor.contract.runtime_dir import PathError, runtime_dir
+from supervisor.contract.state_dir import learned_file, state_dir
 from supervisor.contract.yaml_config import ConfigError, parse_config
 
 
@@ -38,7 +39,23 @@ def directory_of(config: Config, file: str | None) -> Path:
         SettingsError: the path names a variable that is not set.
     """
     try:
-        path = runtime_dir(config.runtime_dir, os.environ, user_id())
+        return _from_file(file, runtime_dir(config.runtime_dir, os.environ, user_id()))
     except PathError as error:
         raise SettingsError(f"{file or 'the defaults'}: runtime_dir: {error}") from error
+
+
+def learned_file_of(config: Config, file: str | None, directory: Path) -> Path:
+    """Return where the gateway with this runtime directory keeps what it learns.
+
+    Raises:
+        SettingsError: the path names a variable that is not set.
+    """
+    try:
+        state = _from_file(file, state_dir(config.state_dir, os.environ, user_id()))
+    except PathError as error:
+        raise SettingsError(f"{file or 'the defaults'}: state_dir: {error}") from error
+    return state / learned_file(str(directory.resolve()))
+
+
+def _from_file(file: str | None, path: str) -> Path:
     return Path(file).absolute().parent / path if file is not None else Path(path)
