@@ -19,7 +19,7 @@ import structlog
 from gateway.learned_file import LearnedFile, Saved, encode
 from gateway.scheduling.estimates import Estimates, ModelLearned
 from gateway.scheduling.names import Variant
-from gateway.scheduling.types import Event, Finished, Loaded
+from gateway.scheduling.types import Arrived, Event, Finished, Loaded
 
 _log = structlog.get_logger("learned")
 
@@ -51,11 +51,9 @@ class Learning:
     def saw(self, event: Event) -> None:
         """Note that there may be something new: a measured load or answer, not each arrival."""
         match event:
-            case Loaded():
-                if event.variant not in self._names:
-                    self._names[event.variant] = self._name(event.variant)
-                self._learned.set()
-            case Finished():
+            case Arrived() if event.variant not in self._names:
+                self._names[event.variant] = self._name(event.variant)
+            case Loaded() | Finished():
                 self._learned.set()
 
     @asynccontextmanager
