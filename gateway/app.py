@@ -30,10 +30,9 @@ from gateway.learning import Learning
 from gateway.relay.sockets import worker_socket
 from gateway.relay.upstream import Upstream
 from gateway.runtime import Runtime
-from gateway.scheduling.names import Instance
 from gateway.scheduling.residency import quiet
 from gateway.scheduling.scheduler import Scheduler
-from supervisor.contract.config import Config, GatewayConfig
+from supervisor.contract.config import Config
 from supervisor.contract.runtime_dir import GATEWAY_SOCKET, SUPERVISOR_SOCKET
 
 _log = structlog.get_logger("gateway")
@@ -92,22 +91,21 @@ async def running(config: Config, ports: Ports) -> AsyncIterator[Fleet]:
             runtime.on_event = learning.saw
             await stack.enter_async_context(learning.kept())
         stack.push_async_callback(runtime.close)
-        fleet.connect_to(runtime.feed)
-        external = _external_link(config, ports, fleet, runtime, session)
+        fleet.connect_to(runtime.feed, lambda instance: quiet(runtime.scheduler.workers, instance))
+        external = _external_link(config, ports, fleet, session)
         await stack.enter_async_context(external.running())
         if ports.supervised:
             link = asyncio.create_task(follow(str(ports.runtime_dir / SUPERVISOR_SOCKET), fleet.on_snapshot))
             stack.push_async_callback(_cancel, link)
         else:
             fleet.on_snapshot(NO_SUPERVISOR)
-        gate = config.gateway
         upstream = Upstream(
             session,
-            connect_timeout_s=gate.connect_timeout,
-            idle_timeout_s=gate.idle_timeout,
+            connect_timeout_s=config.gateway.connect_timeout,
+            idle_timeout_s=config.gateway.idle_timeout,
             on_failure=external.request_failed,
         )
-        runners = _runners(gate, fleet, runtime, upstream, session)
+        runners = _runners(config, fleet, runtime, upstream, session)
         for runner in runners:
             stack.push_async_callback(runner.cleanup)
         await _listen(runners, ports)
@@ -115,13 +113,10 @@ async def running(config: Config, ports: Ports) -> AsyncIterator[Fleet]:
 
 
 def _external_link(
-    config: Config, ports: Ports, fleet: Fleet, runtime: Runtime, session: aiohttp.ClientSession
+    config: Config, ports: Ports, fleet: Fleet, session: aiohttp.ClientSession
 ) -> ExternalLink:
-    async def look(instance: Instance) -> bool:
-        return quiet(runtime.scheduler.workers, instance) and await fleet.look(instance)
-
     surroundings = Surroundings(
-        session=session, on_statuses=fleet.on_external, look=look, timings=ports.timings
+        session=session, on_statuses=fleet.on_external, look=fleet.look_if_quiet, timings=ports.timings
     )
     return ExternalLink(config.external, surroundings)
 
@@ -142,18 +137,19 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 
 def _runners(
-    config: GatewayConfig, fleet: Fleet, runtime: Runtime, upstream: Upstream, session: aiohttp.ClientSession
+    config: Config, fleet: Fleet, runtime: Runtime, upstream: Upstream, session: aiohttp.ClientSession
 ) -> tuple[web.AppRunner, web.AppRunner]:
     inference = InferenceHandlers(
         fleet,
         runtime,
         upstream,
-        request_timeout_s=config.request_timeout,
+        request_timeout_s=config.gateway.request_timeout,
+        passes_options=config.scheduling.context == "pass",
         rng=random.Random(),  # noqa: S311 -- spreads retries, guards nothing
     )
     admin = AdminHandlers(fleet, runtime)
     listing = ListingHandlers(fleet, runtime, session)
-    clients = client_application(inference, listing, admin, max_body_bytes=config.max_body_size)
+    clients = client_application(inference, listing, admin, max_body_bytes=config.gateway.max_body_size)
     return _runner(clients), _runner(admin_application(admin))
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 import aiohttp
 import structlog
 
+from gateway.doubts import Doubts
 from gateway.external.merging import merged
 from gateway.roster import ModelDetails, ModelRow, Roster, Target, instance_of
 from gateway.scheduling.names import Instance, Variant
@@ -46,6 +47,8 @@ class Fleet:
         self._session = session
         self._load_timeout_s = load_timeout_s
         self._feed: Callable[[Event], None] = lambda _: None
+        self._is_quiet: Callable[[Instance], bool] = lambda _: False
+        self.doubts = Doubts(partial(self.look_if_quiet, relist=True))
         self._clients: dict[Instance, WorkerClient] = {}
         self._introductions: dict[Instance, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -58,9 +61,9 @@ class Fleet:
         self._refreshed_at = float("-inf")
         self._refresh: asyncio.Task[None] | None = None
 
-    def connect_to(self, feed: Callable[[Event], None]) -> None:
-        """Name the scheduler's entrance."""
-        self._feed = feed
+    def connect_to(self, feed: Callable[[Event], None], is_quiet: Callable[[Instance], bool]) -> None:
+        """Name the scheduler's entrance, and who knows whether nothing of ours goes on at a worker."""
+        self._feed, self._is_quiet = feed, is_quiet
 
     # Snapshots ------------------------------------------------------------------------
 
@@ -90,6 +93,8 @@ class Fleet:
         self.roster.introduced &= living
         for instance in [i for i in self._clients if i not in living]:
             self._forget(instance)
+        self.roster.held = {i: held for i, held in self.roster.held.items() if i in living}
+        self.doubts.keep_only(living)
         self._tell_scheduler()
         self._introduce_those_that_came()
         self._tell_waiters()
@@ -106,6 +111,7 @@ class Fleet:
 
     async def close(self) -> None:
         """Stop asking and close the connections."""
+        await self.doubts.close()
         tasks = [*self._introductions.values(), *([self._refresh] if self._refresh else [])]
         for task in tasks:
             task.cancel()
@@ -145,11 +151,13 @@ class Fleet:
         kept = (variant for variant, bounds in self.roster.bounds().items() if bounds.least)
         rows = [self.roster.model_on(status.worker, variant) for variant in kept]
         for row in [*rows, *(self.roster.rows_of(status.worker, residents) or [])]:
-            if row is not None and row.variant not in self.roster.details:
+            if row is not None and self.roster.details_of(row.variant) is None:
                 await self._read_details(status, row)
 
     def _observed(self, status: WorkerStatus, residents: Mapping[str, Resident]) -> None:
-        self._feed(Observed(instance_of(status), self.roster.variants_on(status.worker, residents)))
+        instance, seen = instance_of(status), self.roster.variants_on(status, residents)
+        self.roster.held[instance] = {variant.digest: variant for variant in seen}
+        self._feed(Observed(instance, seen))
 
     def _introduced(self, instance: Instance, task: asyncio.Task[None]) -> None:
         if self._introductions.get(instance) is task:
@@ -162,20 +170,23 @@ class Fleet:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    # What somebody else's workers hold ------------------------------------------------
+    # What workers really hold -----------------------------------------------------------
 
-    async def look(self, instance: Instance) -> bool:
-        """Read what a worker holds; whether that was possible and nothing of ours came in between.
+    async def look_if_quiet(self, instance: Instance, *, relist: bool = False) -> bool:
+        """Read what a worker holds unless something of ours goes on there; whether it was read.
 
-        To be called only while nothing is loaded, unloaded or answered there.
+        With `relist` its list of models is read too.
         """
+        return self._is_quiet(instance) and await self._look(instance, relist=relist)
+
+    async def _look(self, instance: Instance, *, relist: bool) -> bool:
         status, moves = self.roster.status(instance), self._moves[instance]
         if status is None or instance not in self.roster.introduced:
             return False
         try:
             async with asyncio.timeout(_ACQUAINT_S):
                 residents = await self._client(status).residents(status.num_parallel)
-                if self.roster.rows_of(status.worker, residents) is None:
+                if relist or self.roster.rows_of(status.worker, residents) is None:
                     self._learn_list(status, await self._client(status).tags())
                 await self._learn_what_is_there(status, residents)
         except (WorkerUnreachableError, TimeoutError) as error:
@@ -201,7 +212,7 @@ class Fleet:
         if target is None:
             await self.refresh(max_age_s=1.0)
             target = self.roster.resolve(name)
-        if target is not None and target.variant not in self.roster.details:
+        if target is not None and self.roster.details_of(target.variant) is None:
             await self._learn(target.variant)
             target = self.roster.resolve(name)
         return target
@@ -273,7 +284,20 @@ class Fleet:
     def name(self, variant: Variant) -> str:
         """Return what people call the model; its digest when no store has it any more."""
         rows = (self.roster.model_on(status.worker, variant) for status in self.roster.statuses)
-        return next((row.name for row in rows if row is not None), variant.digest[:12])
+        name = next((row.name for row in rows if row is not None), variant.digest[:12])
+        if variant not in self.roster.passed:
+            return name
+        return f"{name} ({', '.join(f'{option} {value}' for option, value in variant.options)})"
+
+    def admit(self, variant: Variant) -> bool:
+        """Let a variant that a request brought be served; False when too many of them are in use."""
+        if self.roster.knows(variant) and variant not in self.roster.passed:
+            return True
+        is_new = variant not in self.roster.passed
+        admitted = self.roster.passed.admit(variant, self.roster.is_held)
+        if admitted and is_new:
+            self._tell_scheduler()
+        return admitted
 
     # Loads, as the scheduler orders them -------------------------------------------------
 
@@ -287,20 +311,39 @@ class Fleet:
         self._moves[instance] += 1
         status, row = self._target(instance, variant)
         try:
-            async with asyncio.timeout(self._load_timeout_s):
-                return await self._client(status).load(
-                    row,
-                    embedding=self._embeds(variant),
-                    slots=status.num_parallel,
-                    or_listed_as=self.roster.listed_on(status.worker, variant),
-                )
+            with self.roster.passed.used(variant):
+                async with asyncio.timeout(self._load_timeout_s):
+                    after = await self._client(status).load(
+                        row,
+                        embedding=self._embeds(variant),
+                        slots=status.num_parallel,
+                        or_listed_as=self.roster.listed_on(status.worker, variant),
+                    )
         except TimeoutError as error:
             text = f"loading {row.name} took longer than gateway.load_timeout ({self._load_timeout_s:g} s)"
             raise WorkerRefusedError(text) from error
+        self._compare(instance, variant, after.listed)
+        return self.roster.judged(status, variant, after.resident)
+
+    def _compare(self, instance: Instance, variant: Variant, listed: Iterable[str]) -> None:
+        """An Ollama that made room by itself shows it in the list that ends a load."""
+        held = self.roster.held.setdefault(instance, {})
+        held[variant.digest] = variant
+        if self.roster.weights_listed(listed) != held.keys():
+            self.doubts.doubt(instance, "holds other models than were loaded there")
 
     async def unload(self, instance: Instance, variant: Variant) -> None:
         """Unload a model; returns when it, or the worker, is gone."""
         self._moves[instance] += 1
+        try:
+            with self.roster.passed.used(variant):
+                await self._unload(instance, variant)
+        finally:
+            held = self.roster.held.get(instance, {})
+            if held.get(variant.digest) == variant:
+                del held[variant.digest]
+
+    async def _unload(self, instance: Instance, variant: Variant) -> None:
         while True:
             try:
                 status, row = self._target(instance, variant)
@@ -327,7 +370,7 @@ class Fleet:
         return status, row
 
     def _embeds(self, variant: Variant) -> bool:
-        details = self.roster.details.get(variant)
+        details = self.roster.details_of(variant)
         return details is not None and details.embedding
 
     def _client(self, status: WorkerStatus) -> WorkerClient:

@@ -12,7 +12,10 @@ from typing import Any
 
 from gateway.scheduling.names import Instance, Variant
 from gateway.scheduling.types import ReplicaBounds, Resident, WorkerView
-from gateway.workers.engines import needs_context_in_requests
+from gateway.variants import DEFAULTS, Options, PassedVariants, with_options
+from gateway.workers.devices import computes_on_gpu, device_of
+from gateway.workers.engines import honours, needs_context_in_requests
+from gateway.workers.faults import fault_of
 from supervisor.contract.config import ModelConfig
 from supervisor.contract.fleet import FleetSnapshot, WorkerState, WorkerStatus
 from supervisor.contract.footprint import estimate
@@ -56,6 +59,14 @@ class ModelDetails:
     """It embeds and cannot chat."""
     weights: str = ""
     """`sha256:…` of its weights where the worker tells them here; other names may share them."""
+    options: Options = field(default_factory=dict)
+    """Runner options that its Modelfile sets."""
+
+    @property
+    def trained_context(self) -> int | None:
+        """The longest context it was trained for, in tokens."""
+        value = self.model_info.get(f"{self.model_info.get('general.architecture')}.context_length")
+        return value if isinstance(value, int) else None
 
 
 def key_of(name: str) -> str | None:
@@ -72,7 +83,9 @@ class Target:
 
     variant: Variant
     name: str
-    """As the stores have it: what a worker is to be told."""
+    """What a worker is to be told: as the client wrote it, or what its alias stands for."""
+    listed: str = ""
+    """As the stores list it."""
 
 
 @dataclass(slots=True)
@@ -86,7 +99,12 @@ class Roster:
     """Processes whose models and residency have been read; others get no request yet."""
     catalogues: dict[str, dict[str, ModelRow]] = field(default_factory=dict)
     """By worker name; outlives the process, so that a model stays known while its worker restarts."""
-    details: dict[Variant, ModelDetails] = field(default_factory=dict)
+    passed: PassedVariants = field(default_factory=PassedVariants)
+    """What requests brought with them."""
+    held: dict[Instance, dict[str, Variant]] = field(default_factory=dict)
+    """What each process was last seen or made to hold, by weights: its lists tell no options."""
+    _details: dict[str, ModelDetails] = field(default_factory=dict)
+    """By weights."""
     _weights: dict[str, str] = field(default_factory=dict)
     """By what a model is listed as: its weights, once /api/show has told them."""
 
@@ -129,7 +147,11 @@ class Roster:
             for rows in self.catalogues.values():
                 for key, known in rows.items():
                     rows[key] = replace(known, variant=self._variant(key, known.listed_as))
-        self.details[self._variant(key_of(row.name) or "", row.listed_as)] = details
+        self._details[self._weights.get(row.listed_as, row.listed_as)] = details
+
+    def details_of(self, variant: Variant) -> ModelDetails | None:
+        """Return what /api/show told of the model; None before it was asked."""
+        return self._details.get(variant.digest)
 
     def listed_on(self, worker: str, variant: Variant) -> frozenset[str]:
         """Return all that a variant may be listed as by a worker: one for each name over its weights."""
@@ -150,7 +172,7 @@ class Roster:
         for status in self.statuses:
             row = self._allowed_rows(status).get(wanted or "")
             if row is not None:
-                return Target(row.variant, name if alias is None else alias)
+                return Target(row.variant, name if alias is None else alias, row.name)
         return None
 
     def bounds(self) -> dict[Variant, ReplicaBounds]:
@@ -163,14 +185,83 @@ class Roster:
                 bounds[target.variant] = ReplicaBounds(least, wish.max_replicas)
         return bounds
 
-    def variants_on(self, worker: str, residents: Mapping[str, Resident]) -> dict[Variant, Resident]:
+    def variants_on(self, status: WorkerStatus, residents: Mapping[str, Resident]) -> dict[Variant, Resident]:
         """Return what a worker holds as the variants that it was loaded as, told by their context."""
-        return {self._variant_held(worker, listed, held): held for listed, held in residents.items()}
+        variants = ((self._variant_held(status, name, held), held) for name, held in residents.items())
+        return {variant: self.judged(status, variant, held) for variant, held in variants}
+
+    def judged(self, status: WorkerStatus, variant: Variant, resident: Resident) -> Resident:
+        """Return what a worker holds with its fault, if it is not as it was ordered."""
+        details = self.details_of(variant)
+        trained = None if details is None else details.trained_context
+        fault = fault_of(
+            resident,
+            on_gpu=computes_on_gpu(status.devices),
+            ordered_context=None if trained is None else self.context_on(status, variant),
+            may_spill="num_gpu" in {**dict(variant.options), **(details.options if details else {})},
+        )
+        return replace(resident, fault=fault)
+
+    def weights_listed(self, listed: Iterable[str]) -> set[str]:
+        """Return the weights behind what a worker lists."""
+        return {self._weights.get(name, name) for name in listed}
 
     def model_on(self, worker: str, variant: Variant) -> ModelRow | None:
         """Return the row of the model in that worker's store."""
         rows = self.catalogues.get(worker, {}).values()
-        return next((row for row in rows if row.variant == variant), None)
+        own = next((row for row in rows if row.variant == variant), None)
+        if own is not None or variant not in self.passed:
+            return own
+        return next((replace(r, variant=variant) for r in rows if r.variant.digest == variant.digest), None)
+
+    # Runner options ---------------------------------------------------------------
+
+    def context_on(self, status: WorkerStatus, variant: Variant) -> int:
+        """Return the tokens of one slot that the model has there, when it is as ordered."""
+        details = self.details_of(variant)
+        modelfile = details.options.get("num_ctx") if details is not None else None
+        ordered = variant.num_ctx or modelfile or status.context_length
+        trained = details.trained_context if details is not None else None
+        return min(ordered, trained or ordered)
+
+    def own_options(self, status: WorkerStatus, variant: Variant) -> dict[str, int | bool]:
+        """Return the runner options that the model has there anyway."""
+        details = self.details_of(variant)
+        modelfile = details.options if details is not None else {}
+        context = self.context_on(status, variant)
+        return {**DEFAULTS, **modelfile, **dict(variant.options), "num_ctx": context}
+
+    def variant_with(self, base: Variant, options: Options) -> Variant:
+        """Return the variant of a model that has these options, which may be the base itself."""
+        return with_options(base, options, (self.own_options(s, base) for s in self._servers(base)))
+
+    def refusing(self, variant: Variant) -> list[str]:
+        """Return the options for which no worker would run the variant; none when some worker does."""
+        servers = self._servers(variant)
+        if any(_runs(status, variant) for status in servers):
+            return []
+        return [name for name, _ in variant.options if not any(honours(s.engine, name) for s in servers)]
+
+    def knows(self, variant: Variant) -> bool:
+        """Whether some name stands for the variant, or a request brought it."""
+        rows = (row for rows in self.catalogues.values() for row in rows.values())
+        return variant in self.passed or any(row.variant == variant for row in rows)
+
+    def is_held(self, variant: Variant) -> bool:
+        """Whether some worker holds it, as far as it was seen."""
+        return any(variant in held.values() for held in self.held.values())
+
+    def siblings(self, variant: Variant) -> list[Variant]:
+        """Return all that is known of the same weights, itself included: an Ollama unloads them as one."""
+        return [variant, *(v for v in self.passed if v.digest == variant.digest and v != variant)]
+
+    def _servers(self, variant: Variant) -> list[WorkerStatus]:
+        """Return the workers that may serve the weights, whether they are up or not."""
+        return [
+            status
+            for status in self.statuses
+            if any(row.variant.digest == variant.digest for row in self._allowed_rows(status).values())
+        ]
 
     def holder(self, variant: Variant) -> tuple[WorkerStatus, ModelRow] | None:
         """Return a ready worker whose store has the model."""
@@ -203,11 +294,16 @@ class Roster:
         weights = self._weights.get(listed, listed)
         return Variant(weights) if context is None else Variant(weights, (("num_ctx", context),))
 
-    def _variant_held(self, worker: str, listed: str, resident: Resident) -> Variant:
-        weights = Variant(self._weights.get(listed, listed))
-        rows = self.catalogues.get(worker, {}).values()
-        known = (row.variant for row in rows if row.variant.weights == weights)
-        return next((v for v in known if v.num_ctx == resident.context_length), weights)
+    def _variant_held(self, status: WorkerStatus, listed: str, resident: Resident) -> Variant:
+        """Lists tell a context and no other option: what was loaded there last goes before what fits."""
+        digest = self._weights.get(listed, listed)
+        known = [row.variant for row in self.catalogues.get(status.worker, {}).values()]
+        candidates = [v for v in (*known, *self.passed) if v.digest == digest]
+        believed = self.held.get(instance_of(status), {}).get(digest)
+        if believed is not None:
+            candidates.insert(0, believed)
+        fitting = (v for v in candidates if self.context_on(status, v) == resident.context_length)
+        return next(fitting, believed or Variant(digest))
 
     def _is_ready(self, status: WorkerStatus) -> bool:
         return status.state is WorkerState.READY and instance_of(status) in self.introduced
@@ -220,7 +316,6 @@ class Roster:
         return {key: row for key, row in rows.items() if key in allowed}
 
     def _view(self, status: WorkerStatus) -> WorkerView:
-        rows = self._allowed_rows(status).values()
         return WorkerView(
             instance=instance_of(status),
             ready=self._is_ready(status),
@@ -229,19 +324,31 @@ class Roster:
             max_queue=status.max_queue,
             keep_alive_s=status.keep_alive_s,
             memory_bytes=status.memory_bytes,
+            device=device_of(status.devices),
             dedicated=status.models is not None,
-            servable={row.variant: self._need_bytes(row, status) for row in rows},
+            servable=self._servable(status),
         )
 
-    def _need_bytes(self, row: ModelRow, status: WorkerStatus) -> int:
-        details = self.details.get(row.variant)
+    def _servable(self, status: WorkerStatus) -> dict[Variant, int]:
+        rows = self._allowed_rows(status).values()
+        sizes = {row.variant.digest: row.size_bytes for row in rows}
+        passed = [v for v in self.passed if v.digest in sizes and _runs(status, v)]
+        variants = [*(row.variant for row in rows), *passed]
+        return {v: self._need_bytes(v, sizes[v.digest], status) for v in variants}
+
+    def _need_bytes(self, variant: Variant, size_bytes: int, status: WorkerStatus) -> int:
+        details = self.details_of(variant)
         embeds = details is not None and details.embedding
         return estimate(
-            size_bytes=row.size_bytes,
+            size_bytes=size_bytes,
             model_info=details.model_info if details is not None else {},
-            context_length=row.variant.num_ctx or status.context_length,
+            context_length=self.context_on(status, variant),
             slots=1 if embeds else status.num_parallel,
         ).total_bytes
+
+
+def _runs(status: WorkerStatus, variant: Variant) -> bool:
+    return all(honours(status.engine, name) for name, _ in variant.options)
 
 
 def listed_as(row: Mapping[str, Any]) -> str:

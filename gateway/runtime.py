@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol, assert_never
 
 import structlog
@@ -15,6 +16,7 @@ import structlog
 from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.scheduler import Scheduler
 from gateway.scheduling.types import (
+    Answering,
     Arrived,
     DeadlinePassed,
     Event,
@@ -56,6 +58,16 @@ class ModelLoader(Protocol):
         """Unload a model, however often that has to be asked; returns when it or the worker is gone."""
 
 
+@dataclass(slots=True)
+class Lease:
+    """A slot that is held, and what is told of the answer in it."""
+
+    grant: Grant
+    output_tokens: int | None = None
+    """Set before the lease ends: as the worker counted them."""
+    prompt_tokens: int | None = None
+
+
 class Runtime:
     """Owns the scheduler, its timer, the requests that wait and the loads under way."""
 
@@ -90,7 +102,7 @@ class Runtime:
         self._arm(now)
 
     @asynccontextmanager
-    async def lease(self, request: Arrived) -> AsyncIterator[Grant]:
+    async def lease(self, request: Arrived) -> AsyncIterator[Lease]:
         """Wait for a slot and hold it; it is given back exactly once, whatever happens.
 
         Raises:
@@ -101,12 +113,16 @@ class Runtime:
         ended: Event = Left(request.request)
         try:
             self.feed(request)
-            grant = await future
-            yield grant
-            ended = Finished(request.request)
+            lease = Lease(await future)
+            yield lease
+            ended = Finished(request.request, lease.output_tokens, lease.prompt_tokens)
         finally:
             self._grants.pop(request.request, None)
             self.feed(ended)
+
+    def answering(self, lease: Lease) -> None:
+        """Tell that the first bytes of the answer are there."""
+        self.feed(Answering(lease.grant.request))
 
     async def close(self) -> None:
         """Stop the timer and the loads under way."""

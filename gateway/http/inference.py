@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
 from random import Random
+from typing import Any
 
 import tenacity
 from aiohttp import web
 
+from gateway.doubts import doubtful, took_a_load
 from gateway.fleet import Fleet
+from gateway.http.context import Contexts, body_for, note_context
 from gateway.http.refusals import Refusal, refusal_of
 from gateway.http.request_log import RequestRecord
 from gateway.relay.outcome import (
@@ -26,6 +29,7 @@ from gateway.relay.outcome import (
     Broken,
     NotSent,
     Outcome,
+    Refused,
     StreamFailedError,
     backoff_s,
     may_retry,
@@ -34,10 +38,12 @@ from gateway.relay.outcome import (
 from gateway.relay.stream import EndOfStream, pump
 from gateway.relay.upstream import Reply, Upstream
 from gateway.roster import Target, names_in_words
-from gateway.runtime import RejectedError, Runtime
+from gateway.runtime import Lease, RejectedError, Runtime
 from gateway.scheduling.names import Instance, RequestId, Variant
-from gateway.scheduling.types import Arrived, Grant, UnloadAsked
-from gateway.surfaces.surface import BadRequestError, Facts, ParsedRequest, Surface, addressed
+from gateway.scheduling.types import Arrived, UnloadAsked
+from gateway.surfaces.identity import Caller
+from gateway.surfaces.surface import BadRequestError, Counts, Facts, Surface
+from supervisor.contract.fleet import WorkerStatus
 from supervisor.contract.wire import model_not_found
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -64,14 +70,18 @@ class Exchange:
     def arrival(self) -> Arrived:
         """Return the event of the next attempt; each has an id of its own."""
         self.attempt += 1
+        facts = self.facts
         return Arrived(
             request=RequestId(f"{self.record.id}.{self.attempt}"),
             variant=self.variant,
             arrived_at=self.arrived_at,
             deadline=self.deadline,
-            keep_alive_s=self.facts.keep_alive_s,
-            keep_alive_given=self.facts.keep_alive_given,
+            keep_alive_s=facts.keep_alive_s,
+            keep_alive_given=facts.keep_alive_given,
             avoid=self.avoid,
+            tenant=facts.tenant,
+            session=facts.session,
+            prompt_tokens=facts.prompt_tokens,
         )
 
     def failed(self, instance: Instance, outcome: Outcome) -> None:
@@ -88,10 +98,18 @@ class InferenceHandlers:
     """Handlers for the routes of the surfaces."""
 
     def __init__(
-        self, fleet: Fleet, runtime: Runtime, upstream: Upstream, *, request_timeout_s: float, rng: Random
+        self,
+        fleet: Fleet,
+        runtime: Runtime,
+        upstream: Upstream,
+        *,
+        request_timeout_s: float,
+        passes_options: bool,
+        rng: Random,
     ) -> None:
-        """`rng` spreads retries."""
+        """`passes_options` is `scheduling.context: pass`; `rng` spreads retries."""
         self._fleet = fleet
+        self._contexts = Contexts(fleet, passes_options)
         self._runtime = runtime
         self._upstream = upstream
         self._request_timeout_s = request_timeout_s
@@ -106,7 +124,8 @@ class InferenceHandlers:
         try:
             response = await self._answer(surface, route, request, record)
         except BadRequestError as error:
-            response = _refuse(surface, record, Refusal(error.status, error.message))
+            again_s = 5 if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
+            response = _refuse(surface, record, Refusal(error.status, error.message, again_s))
         except web.HTTPRequestEntityTooLarge:
             response = _refuse(surface, record, _too_large(request))
         except RejectedError as error:
@@ -122,31 +141,31 @@ class InferenceHandlers:
         self, surface: Surface, route: str, request: web.Request, record: RequestRecord
     ) -> web.StreamResponse:
         now = asyncio.get_running_loop().time()
-        parsed = surface.parse(route, await request.read())
-        record.model = parsed.facts.model
-        record.ignored_options = dict(parsed.facts.ignored_options)
+        caller = Caller(request.headers, request.remote or "")
+        parsed = surface.parse(route, await request.read(), caller)
+        record.parsed(parsed.facts)
         target = await self._fleet.resolve(parsed.facts.model, self._request_timeout_s)
         if target is None:
             known = names_in_words(self._fleet.roster.models())
             text = f"{model_not_found(parsed.facts.model)}; {known}"
             return _refuse(surface, record, Refusal(HTTPStatus.NOT_FOUND, text))
+        record.model = target.listed
         if parsed.unload_reply is not None:
-            self._runtime.feed(UnloadAsked(target.variant))
-            record.finish("done", status=HTTPStatus.OK)
-            return _json({**parsed.unload_reply, "created_at": datetime.now(UTC).isoformat()}, record)
-        self._check_context(surface, target)
-        body = _body_for(target, parsed)
+            return self._unload(target, parsed.unload_reply, record)
+        self._contexts.check(surface, target)
+        variant = self._contexts.variant_of(parsed.facts, target, record)
+        body = body_for(target, variant, parsed, surface)
         deadline = now + self._request_timeout_s
-        return await self._try(
-            Exchange(request, surface, parsed.facts, body, target.variant, now, deadline, record)
-        )
-
-    def _check_context(self, surface: Surface, target: Target) -> None:
-        if not surface.carries_context and self._fleet.roster.would_reload(target.variant):
-            raise BadRequestError(
-                f"{target.name} has a context_length of its own, which {surface.name} requests cannot carry "
-                "to its worker: use /api, or serve it on a worker with that context_length"
+        with self._fleet.roster.passed.used(variant):
+            return await self._try(
+                Exchange(request, surface, parsed.facts, body, variant, now, deadline, record)
             )
+
+    def _unload(self, target: Target, reply: Mapping[str, Any], record: RequestRecord) -> web.Response:
+        for variant in self._fleet.roster.siblings(target.variant):
+            self._runtime.feed(UnloadAsked(variant))
+        record.finish("done", status=HTTPStatus.OK)
+        return _json({**reply, "created_at": datetime.now(UTC).isoformat()}, record)
 
     async def _try(self, exchange: Exchange) -> web.StreamResponse:
         """Make attempts until one reaches the client, or the time is over."""
@@ -159,54 +178,82 @@ class InferenceHandlers:
         return await attempts(self._attempt, exchange)
 
     async def _attempt(self, exchange: Exchange) -> web.StreamResponse:
-        record = exchange.record
-        async with self._runtime.lease(exchange.arrival()) as grant:
-            record.granted(grant.instance.worker, grant.why, grant.queued_s)
-            try:
-                url = self._url(grant, exchange)
-                async with self._upstream.open(
-                    url, exchange.body, request_id=record.id, deadline=exchange.deadline
-                ) as reply:
-                    record.first_byte()
-                    return await self._relay(exchange, reply)
-            except AttemptFailedError as error:
-                record.failed_attempt(grant.instance.worker, str(error))
-                exchange.failed(grant.instance, error.outcome)
-                raise
+        instance: Instance | None = None
+        try:
+            async with self._runtime.lease(exchange.arrival()) as lease:
+                instance = lease.grant.instance
+                return await self._ask(exchange, lease)
+        finally:
+            if instance is not None:
+                self._fleet.doubts.quieted(instance)
 
-    def _url(self, grant: Grant, exchange: Exchange) -> str:
-        status = self._fleet.roster.status(grant.instance)
+    async def _ask(self, exchange: Exchange, lease: Lease) -> web.StreamResponse:
+        record, instance = exchange.record, lease.grant.instance
+        record.granted(lease.grant)
+        try:
+            status = self._status(instance)
+            note_context(self._fleet.roster, status, exchange.variant, record)
+            sent_at = asyncio.get_running_loop().time()
+            async with self._upstream.open(
+                status.base_url + exchange.request.path,
+                exchange.body,
+                request_id=record.id,
+                deadline=exchange.deadline,
+            ) as reply:
+                self._began(exchange, lease, reply, asyncio.get_running_loop().time() - sent_at)
+                return await self._relay(exchange, lease, reply)
+        except AttemptFailedError as error:
+            record.failed_attempt(instance.worker, str(error))
+            exchange.failed(instance, error.outcome)
+            if isinstance(error.outcome, Refused):
+                self._fleet.doubts.doubt(instance, str(error))
+            raise
+
+    def _began(self, exchange: Exchange, lease: Lease, reply: Reply, seconds: float) -> None:
+        """Tell the scheduler that the prompt is read, and doubt what does not look like that alone."""
+        exchange.record.first_byte()
+        instance = lease.grant.instance
+        if doubtful(reply.status):
+            self._fleet.doubts.doubt(instance, f"answers {reply.status} for {exchange.record.model}")
+        if reply.status != HTTPStatus.OK:
+            return
+        self._runtime.answering(lease)
+        if took_a_load(seconds, exchange.facts.prompt_tokens):
+            self._fleet.doubts.doubt(
+                instance, f"{exchange.record.model} took {seconds:.1f} s to its first byte"
+            )
+
+    def _status(self, instance: Instance) -> WorkerStatus:
+        status = self._fleet.roster.status(instance)
         if status is None or not status.base_url:  # it went away between the grant and this moment
-            raise AttemptFailedError(NotSent(f"{grant.instance} is gone"))
-        return status.base_url + exchange.request.path
+            raise AttemptFailedError(NotSent(f"{instance} is gone"))
+        return status
 
-    async def _relay(self, exchange: Exchange, reply: Reply) -> web.StreamResponse:
+    async def _relay(self, exchange: Exchange, lease: Lease, reply: Reply) -> web.StreamResponse:
         surface, record = exchange.surface, exchange.record
         response = web.StreamResponse(status=reply.status, headers=record.response_headers())
         response.headers["Content-Type"] = reply.content_type
         response.content_length = reply.content_length
         await response.prepare(exchange.request)
         end = EndOfStream(surface.final_mark(exchange.request.path))
-        must_end = exchange.facts.stream and reply.status == HTTPStatus.OK
+        must_end = exchange.facts.stream and _is_ok(reply)
         try:
             await pump(reply.chunks(), response.write, end, must_end=must_end)
             await response.write_eof()
         except StreamFailedError as error:
             if exchange.facts.stream:
                 await response.write(surface.error_frame(str(error)))
-            record.finish("broken", status=reply.status, error=str(error), tokens=surface.tokens(end.tail))
+            record.finish("broken", status=reply.status, error=str(error))
             _abort(exchange.request)
         else:
-            record.finish("done", status=reply.status, tokens=surface.tokens(end.tail))
+            counts = surface.counts(exchange.request.path, end.tail) if _is_ok(reply) else Counts()
+            lease.output_tokens, lease.prompt_tokens = counts
+            record.finish("done", status=reply.status, counts=counts)
         return response
 
 
-def _body_for(target: Target, parsed: ParsedRequest) -> bytes:
-    """Return the client's bytes, unless the model has another name or a context of its own."""
-    num_ctx = target.variant.num_ctx
-    if num_ctx is None and target.name == parsed.facts.model:
-        return parsed.body
-    return addressed(parsed.body, model=target.name, num_ctx=num_ctx)
+def _is_ok(reply: Reply) -> bool:
+    return reply.status == HTTPStatus.OK
 
 
 def _abort(request: web.Request) -> None:

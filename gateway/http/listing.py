@@ -83,7 +83,7 @@ class ListingHandlers:
             text = f"{model_not_found(str(name))}; {names_in_words(self._fleet.roster.models())}"
             return web.json_response({"error": text}, status=HTTPStatus.NOT_FOUND)
         return await self._ask(
-            holder[0].base_url + "/api/show", addressed(body, model=target.name, num_ctx=None)
+            holder[0].base_url + "/api/show", addressed(body, model=target.name, options={})
         )
 
     async def _ask(self, url: str, body: bytes) -> web.Response:

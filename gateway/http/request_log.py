@@ -1,4 +1,8 @@
-"""What is remembered of one request while it runs, and the one log line at its end."""
+"""What is remembered of one request while it runs, and the one log line at its end.
+
+The line is enough to replay the request on another fleet: when it came, whose it was, what it asked of which
+model, and how long it waited and computed. It never holds a prompt or a credential.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
+
+from gateway.scheduling.names import RequestId
+from gateway.scheduling.types import Grant
+from gateway.surfaces.surface import Counts, Facts
 
 _log = structlog.get_logger("request")
 
@@ -26,24 +34,44 @@ class RequestRecord:
     surface: str
     route: str
     started: float
+    """Monotonic."""
+    started_unix: float
     model: str = ""
+    """As the client wrote it, until it is known what the stores call it."""
+    facts: Facts | None = None
+    """Once the request is read."""
     worker: str = ""
     why: str = ""
     queued_s: float = 0.0
     first_byte_s: float | None = None
     failed_attempts: list[str] = field(default_factory=list)
+    context: str = "configured"
+    """What was done about the runner options of the request: `configured` (it had none), `pinned` (left
+    out), or `passed` (it ran with them)."""
     ignored_options: dict[str, Any] = field(default_factory=dict)
+    """Those that were left out."""
+    context_tokens: int | None = None
+    """Of the slot that it ran in."""
+    warning: str = ""
 
     @classmethod
     def begin(cls, client_id: str | None, surface: str, route: str) -> RequestRecord:
         """Start the clock; a sensible id of the client's is kept, so that its logs match ours."""
         valid = client_id is not None and _CLIENT_ID.match(client_id)
         chosen = client_id if valid and client_id is not None else secrets.token_hex(8)
-        return cls(chosen, surface, route, time.monotonic())
+        return cls(chosen, surface, route, time.monotonic(), time.time())
 
-    def granted(self, worker: str, why: str, queued_s: float) -> None:
+    def parsed(self, facts: Facts) -> None:
+        """Note what was asked."""
+        self.facts, self.model = facts, facts.model
+
+    def attempt_id(self, attempt: int) -> RequestId:
+        """Return the id of the n-th attempt, as the scheduler knows it."""
+        return RequestId(f"{self.id}.{attempt}")
+
+    def granted(self, grant: Grant) -> None:
         """Note where it runs, and why."""
-        self.worker, self.why, self.queued_s = worker, why, queued_s
+        self.worker, self.why, self.queued_s = grant.instance.worker, str(grant.why), grant.queued_s
 
     def first_byte(self) -> None:
         """Note that the answer begins."""
@@ -61,29 +89,53 @@ class RequestRecord:
             headers["X-Corral-Queued-Ms"] = str(round(self.queued_s * 1000))
         if self.ignored_options:
             headers["X-Corral-Ignored-Options"] = json.dumps(self.ignored_options)[:_MAX_HEADER_CHARACTERS]
+        if self.context_tokens is not None and self.facts and "num_ctx" in self.facts.runner_options:
+            headers["X-Corral-Context"] = str(self.context_tokens)
+        if self.warning:
+            headers["X-Corral-Warning"] = self.warning[:_MAX_HEADER_CHARACTERS]
         return headers
 
     def finish(
-        self, outcome: str, *, status: int | None = None, error: str | None = None, tokens: int | None = None
+        self,
+        outcome: str,
+        *,
+        status: int | None = None,
+        error: str | None = None,
+        counts: Counts = Counts(),  # noqa: B008 -- immutable
     ) -> None:
         """Write the request's line."""
         optional = {
             "error": error,
             "failed_attempts": self.failed_attempts or None,
             "ignored_options": self.ignored_options or None,
+            "context_tokens": self.context_tokens,
+            "warning": self.warning or None,
             "first_byte_s": None if self.first_byte_s is None else round(self.first_byte_s, 4),
         }
         _log.info(
             "request",
             id=self.id,
+            started_unix=round(self.started_unix, 4),
+            surface=self.surface,
             route=self.route,
-            model=self.model,
+            **self._asked(counts),
             worker=self.worker,
             why=self.why,
             queued_s=round(self.queued_s, 4),
             total_s=round(time.monotonic() - self.started, 4),
-            tokens=tokens,
+            tokens=counts.output,
             status=None if status is None else int(status),
             outcome=outcome,
+            context=self.context,
             **{key: value for key, value in optional.items() if value is not None},
         )
+
+    def _asked(self, counts: Counts) -> dict[str, Any]:
+        facts = self.facts
+        estimate = 0 if facts is None else facts.prompt_tokens
+        return {
+            "model": self.model,
+            "tenant": "" if facts is None else facts.tenant,
+            "session": "" if facts is None else facts.session,
+            "prompt_tokens": estimate if counts.prompt is None else counts.prompt,
+        }

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
+from gateway.surfaces.identity import Caller
 from gateway.surfaces.surface import (
+    NOBODY,
     RUNNER_OPTIONS,
     BadRequestError,
-    Facts,
+    Counts,
     ParsedRequest,
     last_count,
+    read_facts,
     read_flag,
-    read_model,
     read_object,
+    with_known_keys,
 )
 from supervisor.contract.durations import InvalidDurationError, parse_keep_alive
 
@@ -32,26 +36,22 @@ class OllamaSurface:
     routes = frozenset({"/api/generate", "/api/chat", "/api/embed", "/api/embeddings"})
     carries_context = True
 
-    def parse(self, route: str, body: bytes) -> ParsedRequest:
-        """Read a request and take out what is the gateway's to decide.
-
-        keep_alive is a wish to the scheduler, and options that would reload a runner are the
-        operator's; neither reaches the worker.
-        """
-        request = read_object(body)
-        model = read_model(request)
+    def parse(self, route: str, body: bytes, caller: Caller = NOBODY) -> ParsedRequest:
+        """Read a request and take out what is the gateway's to decide: keep_alive and runner options."""
+        written = read_object(body)
+        request = with_known_keys(written)
+        streamed = read_flag(request, "stream", default=True) if route in _STREAMED else False
         keep_alive_given, keep_alive_s = _keep_alive(request)
-        ignored = _runner_options(request)
-        unload = keep_alive_given and keep_alive_s == 0.0 and _asks_nothing(route, request)
-        facts = Facts(
-            model=model,
-            stream=read_flag(request, "stream", default=True) if route in _STREAMED else False,
+        facts = replace(
+            read_facts(request, caller, stream=streamed, converses=route in _STREAMED),
             keep_alive_s=keep_alive_s,
             keep_alive_given=keep_alive_given,
-            ignored_options=ignored,
+            runner_options=_runner_options(request),
         )
-        reply = _unload_reply(route, model) if unload else None
-        return ParsedRequest(facts, _for_worker(request, body, ignored), reply)
+        unload = keep_alive_given and keep_alive_s == 0.0 and _asks_nothing(route, request)
+        reply = _unload_reply(route, facts.model) if unload else None
+        changed = request is not written or "keep_alive" in request or bool(facts.runner_options)
+        return ParsedRequest(facts, _for_worker(request) if changed else body, reply)
 
     def error(self, status: int, message: str) -> bytes:  # noqa: ARG002 -- the status is no part of this shape
         """Return `{"error": message}`."""
@@ -65,9 +65,10 @@ class OllamaSurface:
         r"""Return the last frame's mark; inside a JSON text its quotes would be escaped."""
         return b'"done":true'
 
-    def tokens(self, tail: bytes) -> int | None:
-        """Return `eval_count` of the last frame."""
-        return last_count(b'"eval_count":', tail)
+    def counts(self, route: str, tail: bytes) -> Counts:
+        """Return `eval_count` and `prompt_eval_count` of the last frame."""
+        output = last_count(b'"eval_count":', tail) if route in _STREAMED else 0
+        return Counts(output, last_count(b'"prompt_eval_count":', tail))
 
 
 def _keep_alive(request: Mapping[str, Any]) -> tuple[bool, float | None]:
@@ -102,11 +103,8 @@ def _unload_reply(route: str, model: str) -> dict[str, Any]:
     return {"model": model, **content, "done": True, "done_reason": "unload"}
 
 
-def _for_worker(request: dict[str, Any], body: bytes, ignored: Mapping[str, Any]) -> bytes:
-    """Return the client's own bytes unless something has to be left out."""
-    if "keep_alive" not in request and not ignored:
-        return body
+def _for_worker(request: Mapping[str, Any]) -> bytes:
     kept = {key: value for key, value in request.items() if key != "keep_alive"}
-    if ignored:
-        kept["options"] = {k: v for k, v in request["options"].items() if k not in ignored}
-    return json.dumps(kept, ensure_ascii=False).encode()
+    if isinstance(kept.get("options"), dict):
+        kept["options"] = {k: v for k, v in kept["options"].items() if k not in RUNNER_OPTIONS}
+    return json.dumps(kept).encode()

@@ -8,8 +8,19 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from gateway.surfaces.surface import Facts, ParsedRequest, last_count, read_flag, read_model, read_object
+from gateway.surfaces.identity import Caller
+from gateway.surfaces.surface import (
+    NOBODY,
+    Counts,
+    ParsedRequest,
+    last_count,
+    read_facts,
+    read_flag,
+    read_object,
+    with_known_keys,
+)
 
+_EMBEDS: Final = "/v1/embeddings"
 _ERROR_TYPE: Final = {400: "invalid_request_error", 404: "not_found_error", 413: "invalid_request_error"}
 
 
@@ -17,14 +28,17 @@ class OpenAISurface:
     """chat/completions, completions and embeddings."""
 
     name = "openai"
-    routes = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
+    routes = frozenset({"/v1/chat/completions", "/v1/completions", _EMBEDS})
     carries_context = False
 
-    def parse(self, route: str, body: bytes) -> ParsedRequest:
+    def parse(self, route: str, body: bytes, caller: Caller = NOBODY) -> ParsedRequest:
         """Read a request; its bytes go to the worker as they are."""
-        request = read_object(body)
-        streamed = route != "/v1/embeddings" and read_flag(request, "stream", default=False)
-        return ParsedRequest(Facts(model=read_model(request), stream=streamed), body)
+        written = read_object(body)
+        request = with_known_keys(written)
+        converses = route != _EMBEDS
+        streamed = converses and read_flag(request, "stream", default=False)
+        facts = read_facts(request, caller, stream=streamed, converses=converses)
+        return ParsedRequest(facts, body if request is written else json.dumps(request).encode())
 
     def error(self, status: int, message: str) -> bytes:
         """Return OpenAI's error object with the types that Ollama gives."""
@@ -38,9 +52,10 @@ class OpenAISurface:
         """Return the last event; inside a JSON text it could not stand at a line's start."""
         return b"data: [DONE]"
 
-    def tokens(self, tail: bytes) -> int | None:
-        """Return `usage.completion_tokens`, which a stream has only when the client asked for it."""
-        return last_count(b'"completion_tokens":', tail)
+    def counts(self, route: str, tail: bytes) -> Counts:
+        """Return those of `usage`, which a stream has only when the client asked for it."""
+        output = last_count(b'"completion_tokens":', tail) if route != _EMBEDS else 0
+        return Counts(output, last_count(b'"prompt_tokens":', tail))
 
 
 def error_object(status: int, message: str) -> dict[str, Any]:

@@ -6,9 +6,16 @@ Decides the vocabulary only. Knows no HTTP server, no worker and no engine.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
+
+from gateway.surfaces.identity import Caller, session_of, tenant_of
+from gateway.surfaces.prompts import size_of
+
+NOBODY: Final = Caller()
+_DIGITS: Final = re.compile(rb"\s*(\d{1,18})")
 
 RUNNER_OPTIONS: Final = (
     "num_ctx",
@@ -20,7 +27,8 @@ RUNNER_OPTIONS: Final = (
     "draft_num_predict",
     "shift",
 )
-"""Options that make Ollama reload a runner. They are the operator's: a request's are left out and told."""
+"""Options that make Ollama reload a runner. A request's are taken out of its body: what becomes of them is
+the gateway's to decide and to tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +41,23 @@ class Facts:
     keep_alive_s: float | None = None
     keep_alive_given: bool = False
     """Whether the client said how long the model is to stay; then `keep_alive_s` None is for ever."""
-    ignored_options: Mapping[str, Any] = field(default_factory=dict)
-    """Runner options that were asked for and are not honoured."""
+    runner_options: Mapping[str, Any] = field(default_factory=dict)
+    """Those of `RUNNER_OPTIONS` that were asked for."""
+    tenant: str = ""
+    """Whose it is."""
+    session: str = ""
+    """The conversation that it belongs to; empty is none."""
+    prompt_tokens: int = 0
+    """Estimated from the length of its texts."""
+    longest_prompt_tokens: int = 0
+    """The same of the longest text that has to fit into the context as a whole."""
+
+
+class Counts(NamedTuple):
+    """Tokens as the worker counted them; None where it does not tell."""
+
+    output: int | None = None
+    prompt: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +88,7 @@ class Surface(Protocol):
     carries_context: bool
     """Whether its requests can say with which context a model is to run."""
 
-    def parse(self, route: str, body: bytes) -> ParsedRequest:
+    def parse(self, route: str, body: bytes, caller: Caller = NOBODY) -> ParsedRequest:
         """Read a request.
 
         Raises:
@@ -81,8 +104,8 @@ class Surface(Protocol):
     def final_mark(self, route: str) -> bytes:
         """Return the bytes that a stream which ended well contains in its last frames."""
 
-    def tokens(self, tail: bytes) -> int | None:
-        """Return the number of generated tokens that the end of an answer tells, or None."""
+    def counts(self, route: str, tail: bytes) -> Counts:
+        """Return what the end of an answer tells; an embedding has generated no tokens."""
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -100,6 +123,30 @@ def read_object(body: bytes) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise BadRequestError("the request body must be a JSON object")
     return parsed
+
+
+def with_known_keys(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the request itself, or one with small keys: Ollama reads `"Options"` as `"options"`."""
+    if all(key.islower() for key in request):
+        return request
+    return {key.casefold(): value for key, value in request.items()}
+
+
+def read_facts(request: Mapping[str, Any], caller: Caller, *, stream: bool, converses: bool) -> Facts:
+    """Return what every surface tells alike; `converses` is false for what only embeds.
+
+    Raises:
+        BadRequestError: no model, or one that is no text.
+    """
+    model, size = read_model(request), size_of(request)
+    return Facts(
+        model=model,
+        stream=stream,
+        tenant=tenant_of(caller, request),
+        session=session_of(caller, request) if converses else "",
+        prompt_tokens=size.tokens,
+        longest_prompt_tokens=size.longest,
+    )
 
 
 def read_model(request: Mapping[str, Any]) -> str:
@@ -130,25 +177,23 @@ def read_flag(request: Mapping[str, Any], key: str, *, default: bool) -> bool:
     return value
 
 
-def addressed(body: bytes, *, model: str, num_ctx: int | None) -> bytes:
-    """Return a body for another name of the model, and with the context that it is to run with.
+def addressed(body: bytes, *, model: str, options: Mapping[str, Any]) -> bytes:
+    """Return a body for another name of the model, and with the options that its runner has.
 
-    A context that is the worker's own needs no word.
+    Options that are the worker's own need no word.
     """
     request = json.loads(body)
     request["model"] = model
-    if num_ctx is not None:
-        request["options"] = {**(request.get("options") or {}), "num_ctx": num_ctx}
-    return json.dumps(request, ensure_ascii=False).encode()
+    if options:
+        request["options"] = {**(request.get("options") or {}), **options}
+    return json.dumps(request).encode()
 
 
-def last_count(pattern: bytes, tail: bytes) -> int | None:
+def last_count(key: bytes, tail: bytes) -> int | None:
     """Return the integer behind the last occurrence of a key such as `"eval_count":`."""
-    at = tail.rfind(pattern)
-    digits = (
-        tail[at + len(pattern) : at + len(pattern) + 20].split(b",")[0].strip(b" }]\r\n") if at >= 0 else b""
-    )
-    return int(digits) if digits.isdigit() else None
+    at = tail.rfind(key)
+    digits = _DIGITS.match(tail, at + len(key)) if at >= 0 else None
+    return int(digits[1]) if digits else None
 
 
 def _json_type(value: object) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import aiohttp
@@ -20,6 +21,7 @@ import ollama
 from gateway.relay.sockets import socket_options
 from gateway.roster import ModelDetails, ModelRow, listed_as
 from gateway.scheduling.types import Resident
+from gateway.variants import PASSED
 from gateway.workers.effective_slots import effective_slots
 from supervisor.contract.wire import SLOTS_FIELD
 
@@ -32,6 +34,15 @@ _POLL_S: Final = 0.05
 _FROM_BLOB: Final = re.compile(r"^FROM .*sha256[-:]([0-9a-f]{64})\s*$", re.MULTILINE)
 """The line of a Modelfile that names the weights."""
 _LIST_TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
+
+
+@dataclass(frozen=True, slots=True)
+class AfterLoad:
+    """What is there once a model is loaded."""
+
+    resident: Resident
+    listed: frozenset[str]
+    """All that the worker holds then: an Ollama may have evicted something to make room."""
 
 
 class WorkerRefusedError(Exception):
@@ -105,11 +116,12 @@ class WorkerClient:
         """
         shown = await self._ask(self._ollama.show(model.name))
         self._embeds[model.digest] = _only_embeds(shown)
-        return ModelDetails(dict(shown.modelinfo or {}), _only_embeds(shown), _weights(shown))
+        options = modelfile_options(shown.parameters or "")
+        return ModelDetails(dict(shown.modelinfo or {}), _only_embeds(shown), _weights(shown), options)
 
     async def load(
         self, model: ModelRow, *, embedding: bool, slots: int, or_listed_as: Collection[str] = ()
-    ) -> Resident:
+    ) -> AfterLoad:
         """Load the model for good and return what became of it.
 
         `or_listed_as` tells its other names: Ollama lists a runner under the name that it was loaded for
@@ -122,7 +134,7 @@ class WorkerClient:
         names = {model.listed_as, *or_listed_as}
         await self._keep(model, -1, embedding=embedding)
         there = await self._wait_until(lambda held: not held.keys().isdisjoint(names), slots)
-        return next(resident for listed, resident in there.items() if listed in names)
+        return AfterLoad(next(held for listed, held in there.items() if listed in names), frozenset(there))
 
     async def unload(
         self, model: ModelRow, *, embedding: bool, slots: int, or_listed_as: Collection[str] = ()
@@ -181,6 +193,14 @@ class WorkerClient:
 def _only_embeds(shown: ollama.ShowResponse) -> bool:
     capabilities = shown.capabilities or []
     return "embedding" in capabilities and "completion" not in capabilities
+
+
+def modelfile_options(parameters: str) -> dict[str, int | bool]:
+    """Return the runner options in what /api/show tells of a Modelfile's parameters: `num_ctx   8192`."""
+    pairs = (line.split(maxsplit=1) for line in parameters.splitlines())
+    told = {pair[0]: pair[1].strip().casefold() for pair in pairs if len(pair) > 1 and pair[0] in PASSED}
+    flags = {name: text == "true" for name, text in told.items() if text in {"true", "false"}}
+    return flags | {name: int(text) for name, text in told.items() if text.lstrip("-").isdigit()}
 
 
 def _weights(shown: ollama.ShowResponse) -> str:

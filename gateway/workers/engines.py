@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_EMBEDDED_HONOURS = frozenset({"num_ctx"})
+
 
 def needs_context_in_requests(engine: str) -> bool:
     """Whether a model's own context must stand in each request, or its runner is loaded anew.
@@ -10,3 +12,8 @@ def needs_context_in_requests(engine: str) -> bool:
     Our own worker keeps a model as it was loaded.
     """
     return engine != "embedded"
+
+
+def honours(engine: str, option: str) -> bool:
+    """Whether the engine runs a model with this runner option when it is asked to."""
+    return engine != "embedded" or option in _EMBEDDED_HONOURS

@@ -52,7 +52,7 @@ async def row(worker: WorkerClient, name: str) -> ModelRow:
 async def test_a_loaded_model_has_the_slots_that_were_asked_for(worker: WorkerClient) -> None:
     """Size and context are as /api/ps tells them."""
     count = await row(worker, "count")
-    resident = await worker.load(count, embedding=False, slots=4)
+    resident = (await worker.load(count, embedding=False, slots=4)).resident
     assert (resident.slots, resident.context_length) == (4, 2048)
     assert resident.size_bytes > count.size_bytes / 2
     assert await worker.residents(4) == {count.listed_as: resident}
@@ -62,7 +62,7 @@ async def test_an_embedding_model_has_one_slot(worker: WorkerClient) -> None:
     """It is loaded through /api/embed, for the other route refuses it; a new client finds out by itself."""
     embed = await row(worker, "embed")
     assert (await worker.details(embed)).embedding
-    assert (await worker.load(embed, embedding=True, slots=4)).slots == 1
+    assert (await worker.load(embed, embedding=True, slots=4)).resident.slots == 1
     async with aiohttp.ClientSession() as session:
         stranger = WorkerClient(worker._base_url, session)
         assert (await stranger.residents(4))[embed.listed_as].slots == 1
@@ -107,8 +107,8 @@ async def test_a_second_name_of_the_same_weights_is_loaded_with_the_first(worker
     count, polite = await row(worker, "count"), await row(worker, "polite")
     assert (await worker.details(count)).weights == (await worker.details(polite)).weights != ""
     await worker.load(count, embedding=False, slots=4)
-    resident = await worker.load(polite, embedding=False, slots=4, or_listed_as=[count.listed_as])
-    assert resident.slots == 4
+    after = await worker.load(polite, embedding=False, slots=4, or_listed_as=[count.listed_as])
+    assert (after.resident.slots, after.listed) == (4, {count.listed_as})
     assert polite.listed_as not in await worker.residents(4)
     await worker.unload(polite, embedding=False, slots=4, or_listed_as=[count.listed_as])
     assert await worker.residents(4) == {}

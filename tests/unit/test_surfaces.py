@@ -56,7 +56,7 @@ def test_keep_alive_and_runner_options_do_not_reach_the_worker() -> None:
     body = b'{"model":"m","prompt":"\xc3\xa4","keep_alive":"5m","options":{"num_ctx":1,"seed":7}}'
     parsed = OLLAMA.parse("/api/generate", body)
     assert json.loads(parsed.body) == {"model": "m", "prompt": "ä", "options": {"seed": 7}}
-    assert parsed.facts.ignored_options == {"num_ctx": 1}
+    assert parsed.facts.runner_options == {"num_ctx": 1}
 
 
 @pytest.mark.parametrize("body", [{"prompt": ""}, {}, {"prompt": None}])
@@ -78,12 +78,42 @@ def test_errors_have_the_shape_of_their_api() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tail", "tokens"),
-    [(b'"eval_count":12,"eval', 12), (b'"prompt_eval_count":7,"eval_count":3}\n', 3), (b"", None)],
+    ("route", "tail", "counts"),
+    [
+        ("/api/chat", b'"eval_count":12,"eval', (12, None)),
+        ("/api/generate", b'"prompt_eval_count":7,"eval_count":3}\n', (3, 7)),
+        ("/api/chat", b"", (None, None)),
+        ("/api/chat", b'"content":"\\"eval_count\\":9","done":true}', (None, None)),
+        ("/api/embed", b'],"total_duration":5,"prompt_eval_count":7}', (0, 7)),
+        (
+            "/v1/chat/completions",
+            b'"usage":{"prompt_tokens":5,"completion_tokens": 3}}\n\ndata: [DONE]',
+            (3, 5),
+        ),
+        ("/v1/chat/completions", b"data: [DONE]", (None, None)),
+        ("/v1/embeddings", b'"usage":{"prompt_tokens":5,"total_tokens":5}}', (0, 5)),
+    ],
 )
-def test_tokens_are_read_from_the_last_frame(tail: bytes, tokens: int | None) -> None:
-    """The count of the answer, not of the prompt; none when the frame has none."""
-    assert OLLAMA.tokens(tail) == tokens
+def test_tokens_are_read_from_the_last_frame(
+    route: str, tail: bytes, counts: tuple[int | None, int | None]
+) -> None:
+    """Those of the answer and of the prompt; none where the frame has none, and none of an embedding."""
+    surface = OPENAI if route.startswith("/v1/") else OLLAMA
+    assert surface.counts(route, tail) == counts
+
+
+@pytest.mark.parametrize("key", ["Options", "OPTIONS", "option\u017f"])
+def test_keys_in_any_case_hide_nothing(key: str) -> None:
+    """Ollama reads them all as `options`, so what they hold is taken out all the same."""
+    parsed = OLLAMA.parse("/api/chat", json.dumps({"Model": "m", key: {"num_ctx": 9, "seed": 1}}).encode())
+    assert parsed.facts.runner_options == {"num_ctx": 9}
+    assert json.loads(parsed.body) == {"model": "m", "options": {"seed": 1}}
+
+
+def test_text_that_is_no_unicode_passes() -> None:
+    """JSON may hold half of a surrogate pair; it reaches the worker as it came."""
+    parsed = OLLAMA.parse("/api/generate", b'{"model":"m","prompt":"\\ud800","keep_alive":1}')
+    assert json.loads(parsed.body)["prompt"] == "\ud800"
 
 
 @pytest.mark.parametrize(
