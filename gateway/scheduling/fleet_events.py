@@ -11,25 +11,27 @@ from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.queues import Weighing
 from gateway.scheduling.residency import ModelState, WorkerResidency
 from gateway.scheduling.state import AlarmKind, State
-from gateway.scheduling.types import FleetChanged, Rejection, RejectReason, ReplicaBounds
+from gateway.scheduling.types import FleetChanged, Rejection, RejectReason, ReplicaBounds, WorkerView
 
 
 def fleet_changed(state: State, event: FleetChanged, now: float) -> None:
     """Take the whole fleet; only workers that changed are looked at."""
     views = {view.instance: view for view in event.workers}
+    served: set[Variant] = set()
     for instance in [instance for instance in state.workers if instance not in views]:
-        _worker_gone(state, state.workers.pop(instance))
+        worker = state.workers.pop(instance)
+        served.update(worker.view.servable)
+        _worker_gone(state, worker)
     for view in event.workers:
         worker = state.workers.get(view.instance)
         if worker is None:
             worker = state.workers[view.instance] = WorkerResidency(view)
-            _serve(state, worker, {}, view.servable)
-        elif worker.view is view or worker.view == view:
+        elif worker.view == view:
             continue
-        else:
-            before, worker.view = worker.view, view
-            _serve(state, worker, before.servable, view.servable)
-        _settle_all_on(state, worker)
+        served.update(worker.view.servable, view.servable)
+        _worker_changed(state, worker, view)
+    for variant in served:
+        _bound(state, state.models[variant])
     _set_bounds(state, event.bounds)
     for worker in state.workers.values():
         _rearm(state, worker, now)
@@ -38,32 +40,29 @@ def fleet_changed(state: State, event: FleetChanged, now: float) -> None:
 def _worker_gone(state: State, worker: WorkerResidency) -> None:
     for replica in list(worker.replicas.values()):
         state.drop(replica)
+    instance = worker.view.instance
     for variant in worker.view.servable:
         model = state.models[variant]
-        model.servers.pop(worker.view.instance, None)
-        model.failures.pop(worker.view.instance, None)
-        model.strikes.pop(worker.view.instance, None)
-        _bound(state, model)
-    state.opened.pop(worker.view.instance, None)
+        model.servers.pop(instance, None)
+        model.failures.pop(instance, None)
+        model.strikes.pop(instance, None)
+    state.opened.pop(instance, None)
     state.accepting.put(worker, member=False)
     state.open_workers.put(worker, member=False)
 
 
-def _serve(
-    state: State, worker: WorkerResidency, before: Mapping[Variant, int], after: Mapping[Variant, int]
-) -> None:
-    """Bring up to date which models the worker may serve."""
-    for variant in before:
-        if variant not in after:
-            state.models[variant].servers.pop(worker.view.instance, None)
-            _bound(state, state.models[variant])
-    for variant in after:
-        model = state.model(variant)
-        model.servers[worker.view.instance] = worker
-        _bound(state, model)
+def _worker_changed(state: State, worker: WorkerResidency, view: WorkerView) -> None:
+    for variant in worker.view.servable:
+        if variant not in view.servable:
+            state.models[variant].servers.pop(view.instance, None)
+    for variant in view.servable:
+        state.model(variant).servers[view.instance] = worker
+    worker.view = view
+    _settle_all_on(state, worker)
 
 
 def _bound(state: State, model: ModelState) -> None:
+    """Bring up to date what follows from the workers that may serve the model."""
     views = [worker.view for worker in model.servers.values()]
     model.queue_bound = sum(view.max_queue for view in views)
     slots = max((view.num_parallel for view in views), default=1)
@@ -81,13 +80,14 @@ def _settle_all_on(state: State, worker: WorkerResidency) -> None:
 
 
 def _set_bounds(state: State, bounds: Mapping[Variant, ReplicaBounds]) -> None:
-    for model in state.kept_models:
+    for model in state.bounded_models:
         model.bounds = ReplicaBounds()
-    state.kept_models = []
+    state.bounded_models = []
+    state.short.clear()
     for variant, wished in bounds.items():
         model = state.model(variant)
         model.bounds = wished
-        state.kept_models.append(model)
+        state.bounded_models.append(model)
         state.touch(model)
 
 

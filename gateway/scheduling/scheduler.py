@@ -83,7 +83,7 @@ class Scheduler:
 
     def protected(self) -> frozenset[tuple[Instance, Variant]]:
         """Return the replicas that the operator wants kept: no victims, and longer there than keep-alive."""
-        kept = (model for model in self._state.kept_models if model.kept)
+        kept = (model for model in self._state.bounded_models if model.kept)
         return frozenset((r.worker.view.instance, m.variant) for m in kept for r in m.live)
 
 

@@ -116,9 +116,16 @@ def _place(state: State, now: float) -> None:
     for demand in sorted(demands, key=lambda demand: (-demand.urgency, demand.model.number)):
         everywhere = demand.model.variant in state.touched
         _load(state, demand, None if everywhere else opened, now)
-    for model in state.kept_models:
-        while (demand := kept_demand(model)) is not None and _begin(state, demand, None, now):
-            pass
+    for model in list(state.short.values()):
+        _keep(state, model, now)
+
+
+def _keep(state: State, model: ModelState, now: float) -> None:
+    """Load what the operator wants held, as far as there is room or somebody idle."""
+    while (demand := kept_demand(model)) is not None:
+        if not _begin(state, demand, None, now):
+            return
+    state.short.pop(model.variant, None)
 
 
 def _refreshed(state: State) -> list[ModelState]:

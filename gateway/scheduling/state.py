@@ -67,8 +67,10 @@ class State:
     """Workers on which a load needs no busy model drained."""
     accepting: Rotation[WorkerResidency] = field(default_factory=Rotation)
     """All workers that could begin a load."""
-    kept_models: list[ModelState] = field(default_factory=list)
-    """Models that the operator wants held."""
+    bounded_models: list[ModelState] = field(default_factory=list)
+    """Models that the operator has wishes for."""
+    short: dict[Variant, ModelState] = field(default_factory=dict)
+    """Models that fewer workers hold than the operator wants."""
     touched: dict[Variant, ModelState] = field(default_factory=dict)
     """Models about which something changed in this event."""
     opened: dict[Instance, WorkerResidency] = field(default_factory=dict)
@@ -92,6 +94,8 @@ class State:
     def touch(self, model: ModelState) -> None:
         """Have the model looked at before this event ends."""
         self.touched[model.variant] = model
+        if model.bounds.least:
+            self.short[model.variant] = model
 
     def open(self, worker: WorkerResidency) -> None:
         """Have the worker looked at as a place for loads before this event ends."""
