@@ -17,13 +17,16 @@ from supervisor.contract.mistakes import Key, Mistake
 from supervisor.contract.values import shown
 
 _Section = type[BaseModel]
+_SECTIONS: Final = "sections"
+"""Where a sentence's context holds the sections of the schema, by their keys."""
 _BRACKETS: Final[Mapping[object, str]] = {tuple: "[]", dict: "{}"}
 
 
-def schema_mistakes(error: ValidationError, tree: JsonValue) -> list[Mistake]:
+def schema_mistakes(error: ValidationError, tree: JsonValue, schema: _Section = Config) -> list[Mistake]:
     """Return the mistakes of a tree that the schema refuses, one for each thing to mend."""
+    every = sections(schema)
     mistakes = [
-        _mistake(details, tree)
+        _mistake(details, tree, every)
         for details in error.errors(include_url=False)
         if details["type"] != REPEATED_NAME
     ]
@@ -47,12 +50,12 @@ def _sections_in(annotation: object, inside: str) -> Iterator[tuple[_Section, st
         yield from _sections_in(argument, inside + brackets)
 
 
-def _mistake(details: ErrorDetails, tree: JsonValue) -> Mistake:
+def _mistake(details: ErrorDetails, tree: JsonValue, every: Mapping[str, _Section]) -> Mistake:
     key = _key_in(tree, details["loc"])
     sentence = _SENTENCES.get(details["type"])
     if sentence is None:
         return Mistake(key, f"{shown(details['input'])} is wrong: {details['msg']}")
-    return Mistake(key, sentence(key, details["input"], details.get("ctx", {})))
+    return Mistake(key, sentence(key, details["input"], {**details.get("ctx", {}), _SECTIONS: every}))
 
 
 def _key_in(tree: JsonValue, loc: tuple[int | str, ...]) -> Key:
@@ -72,9 +75,9 @@ def _key_in(tree: JsonValue, loc: tuple[int | str, ...]) -> Key:
     return tuple(key)
 
 
-def _unknown_key(key: Key, _value: object, _context: Mapping[str, Any]) -> str:
-    every = sections()
-    name, place = str(key[-1]), _place(key[:-1])
+def _unknown_key(key: Key, _value: object, context: Mapping[str, Any]) -> str:
+    every = context[_SECTIONS]
+    name, place = str(key[-1]), _place(key[:-1], every)
     here = list(every[place].model_fields)
     close = get_close_matches(name.lower().replace("-", "_"), here, n=1)
     if close:
@@ -92,9 +95,9 @@ def _alternatives(names: list[str]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def _place(key: Key) -> str:
+def _place(key: Key, every: Mapping[str, _Section]) -> str:
     """Return the section that a key leads to, as `sections` calls it."""
-    every, place = sections(), ""
+    place = ""
     for step in key:
         if isinstance(step, int):
             place += "[]"
@@ -121,8 +124,9 @@ def _whole_number(_key: Key, value: object, _context: Mapping[str, Any]) -> str:
     return f"must be a whole number, not {shown(value)}"
 
 
-def _section(key: Key, value: object, _context: Mapping[str, Any]) -> str:
-    keys = ", ".join(sections()[_place(key)].model_fields)
+def _section(key: Key, value: object, context: Mapping[str, Any]) -> str:
+    every = context[_SECTIONS]
+    keys = ", ".join(every[_place(key, every)].model_fields)
     if value is None:
         return f"is empty: write its keys beneath it, indented, or leave it out (keys: {keys})"
     return f"must be keys with values ({keys}), not {shown(value)}"

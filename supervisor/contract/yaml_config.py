@@ -6,16 +6,19 @@ Decides nothing about single keys: the text is `yaml_tree`'s, the schema is the 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from supervisor.contract.config import Config
 from supervisor.contract.contradictions import contradictions
 from supervisor.contract.mistakes import Mistake, key_text
 from supervisor.contract.schema_mistakes import schema_mistakes
 from supervisor.contract.yaml_tree import Tree, read_tree
+
+_Schema = TypeVar("_Schema", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,18 @@ def parse_source(text: str, *, file: str) -> ConfigSource:
     Raises:
         ConfigError: holds every mistake, in the order of the lines.
     """
+    config, tree = parse_as(Config, text, file=file, check=contradictions)
+    return ConfigSource(config, file, tree)
+
+
+def parse_as(
+    schema: type[_Schema], text: str, *, file: str, check: Callable[[_Schema], Sequence[Mistake]]
+) -> tuple[_Schema, Tree]:
+    """Return what a YAML text means by any schema; `check` finds what the schema alone cannot.
+
+    Raises:
+        ConfigError: holds every mistake, in the order of the lines.
+    """
     tree = read_tree(text)
     mistakes = [
         ConfigMistake(file, found.line, key_text(found.key), found.message) for found in tree.mistakes
@@ -89,14 +104,14 @@ def parse_source(text: str, *, file: str) -> ConfigSource:
         )
     known = {found.key for found in tree.mistakes}
     try:
-        config = Config.model_validate_json(json.dumps(tree.value))
-        found = contradictions(config)
+        meant = schema.model_validate_json(json.dumps(tree.value))
+        found = check(meant)
     except ValidationError as error:
-        found = schema_mistakes(error, tree.value)
+        found = schema_mistakes(error, tree.value, schema)
     mistakes += [_located(mistake, tree, file) for mistake in found if mistake.key not in known]
     if mistakes:
         raise ConfigError(sorted(mistakes, key=lambda mistake: mistake.line or 0))
-    return ConfigSource(config, file, tree)
+    return meant, tree
 
 
 def _located(mistake: Mistake, tree: Tree, file: str) -> ConfigMistake:
