@@ -14,7 +14,7 @@ from gateway.scheduling.names import Instance, Variant
 from gateway.scheduling.types import ReplicaBounds, Resident, WorkerView
 from gateway.variants import DEFAULTS, Options, PassedVariants, with_options
 from gateway.workers.devices import computes_on_gpu, device_of
-from gateway.workers.engines import honours, needs_context_in_requests
+from gateway.workers.engines import honours, needs_context_in_requests, one_per_weights
 from gateway.workers.faults import fault_of
 from supervisor.contract.config import ModelConfig
 from supervisor.contract.fleet import FleetSnapshot, WorkerState, WorkerStatus
@@ -325,6 +325,7 @@ class Roster:
             keep_alive_s=status.keep_alive_s,
             memory_bytes=status.memory_bytes,
             device=device_of(status.devices),
+            one_per_weights=one_per_weights(status.engine),
             dedicated=status.models is not None,
             servable=self._servable(status),
         )

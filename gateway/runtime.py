@@ -60,11 +60,13 @@ class ModelLoader(Protocol):
 
 @dataclass(slots=True)
 class Lease:
-    """A slot that is held, and what is told of the answer in it."""
+    """A slot that is held, and what is told of the answer in it before it is given back."""
 
     grant: Grant
+    ended_well: bool = False
+    """An answer came and was complete; what was refused or broke off teaches nothing about speeds."""
     output_tokens: int | None = None
-    """Set before the lease ends: as the worker counted them."""
+    """As the worker counted them."""
     prompt_tokens: int | None = None
 
 
@@ -115,7 +117,8 @@ class Runtime:
             self.feed(request)
             lease = Lease(await future)
             yield lease
-            ended = Finished(request.request, lease.output_tokens, lease.prompt_tokens)
+            if lease.ended_well:
+                ended = Finished(request.request, lease.output_tokens, lease.prompt_tokens)
         finally:
             self._grants.pop(request.request, None)
             self.feed(ended)

@@ -247,6 +247,7 @@ class InferenceHandlers:
             _abort(exchange.request)
         else:
             counts = surface.counts(exchange.request.path, end.tail) if _is_ok(reply) else Counts()
+            lease.ended_well = _is_ok(reply)
             lease.output_tokens, lease.prompt_tokens = counts
             record.finish("done", status=reply.status, counts=counts)
         return response

@@ -17,3 +17,11 @@ def needs_context_in_requests(engine: str) -> bool:
 def honours(engine: str, option: str) -> bool:
     """Whether the engine runs a model with this runner option when it is asked to."""
     return engine != "embedded" or option in _EMBEDDED_HONOURS
+
+
+def one_per_weights(engine: str) -> bool:  # noqa: ARG001 -- so it is with all that there are
+    """Whether a worker cannot hold two variants of the same weights: its runners are kept by weights alone.
+
+    Asked for another one it would load the model anew in the place of the first.
+    """
+    return True

@@ -108,7 +108,7 @@ async def test_a_second_name_of_the_same_weights_is_loaded_with_the_first(worker
     assert (await worker.details(count)).weights == (await worker.details(polite)).weights != ""
     await worker.load(count, embedding=False, slots=4)
     after = await worker.load(polite, embedding=False, slots=4, or_listed_as=[count.listed_as])
-    assert (after.resident.slots, after.listed) == (4, {count.listed_as})
+    assert (after.resident.slots, after.listed) == (4, frozenset([count.listed_as]))
     assert polite.listed_as not in await worker.residents(4)
     await worker.unload(polite, embedding=False, slots=4, or_listed_as=[count.listed_as])
     assert await worker.residents(4) == {}

@@ -1,7 +1,8 @@
 """A worker for gateway tests that is stricter than a real one and fails on command.
 
 It refuses to do what the gateway must never ask for: more answers at once than it has slots, an answer
-of a model that is not loaded, two loads at once, unloading what is busy. Each is noted in `offences`.
+of a model that is not loaded or is loaded with other runner options, a load in the place of one with other
+options, two loads at once, unloading what is busy. Each is noted in `offences`.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.surfaces.surface import RUNNER_OPTIONS
 from supervisor.contract.config import ExternalWorker
 from supervisor.contract.fleet import Device, DeviceKind, WorkerState, WorkerStatus
-from supervisor.contract.wire import SERVER_BUSY, SLOTS_FIELD
+from supervisor.contract.wire import SERVER_BUSY, SLOTS_FIELD, model_not_found
+
+REFUSALS = {"busy": (503, SERVER_BUSY), "unknown": (404, model_not_found("count"))}
+COUNTS = {"prompt_eval_count": 7, "eval_count": 1}
 
 
 @dataclass
@@ -38,6 +43,18 @@ class FakeOllama:
     """Answers wait for it after their first token."""
     loads: list[str] = field(default_factory=list)
     load_options: list[dict[str, Any]] = field(default_factory=list)
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Runner options that each loaded model was loaded with; none was told for one that is missing."""
+    context_length: int = 64
+    trained_context: int | None = None
+    parameters: str = ""
+    """Of every model's Modelfile, as /api/show tells them."""
+    vram_share: float = 0.0
+    """Of a loaded model's size; 1 is a GPU with room, 0 is a CPU."""
+    most_context: int | None = None
+    """What it gives a model of the context that was ordered, at most: a GPU that is too small."""
+    tolerant: bool = False
+    """Loads what is asked for and not there, as Ollama does, instead of noting an offence."""
     loading: int = 0
     load_gate: asyncio.Event | None = None
     """Loads wait for it."""
@@ -85,7 +102,7 @@ class FakeOllama:
             "num_parallel": self.slots,
             "max_loaded_models": 1,
             "max_queue": 4,
-            "context_length": 64,
+            "context_length": self.context_length,
             "keep_alive_s": None,
             "memory_bytes": 4 * 2**30,
             "models": None,
@@ -127,19 +144,37 @@ class FakeOllama:
         if self.loading:
             self.offences.append("/api/ps asked during a load")
         slots = {SLOTS_FIELD: self.slots} if self.reports_slots else {}
-        rows = [{**self.row(m), "size_vram": 0, "context_length": 64, **slots} for m in self.loaded]
+        rows = [{**self.row(m), **self.residence(m), **slots} for m in self.loaded]
         return web.json_response({"models": rows})
 
+    def residence(self, model: str) -> dict[str, Any]:
+        ordered = self.options.get(model, {}).get("num_ctx", self.context_length)
+        context = min(ordered, *(most for most in (self.most_context, self.trained_context) if most), ordered)
+        return {"size_vram": int(self.size_bytes * self.vram_share), "context_length": context}
+
     async def show(self, _: web.Request) -> web.Response:
-        return web.json_response({"model_info": {}, "capabilities": ["completion"], "details": {}})
+        info = {"general.architecture": "fake", "fake.context_length": self.trained_context}
+        told = info if self.trained_context is not None else {}
+        shown = {
+            "model_info": told,
+            "capabilities": ["completion"],
+            "parameters": self.parameters,
+            "details": {},
+        }
+        return web.json_response(shown)
 
     async def infer(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         model = body["model"].removesuffix(":latest")
         if "keep_alive" in body:
             return await self.load_or_unload(model, body["keep_alive"], body.get("options") or {})
-        if model not in self.loaded:
+        wanted = runner_options(body)
+        if model not in self.loaded and self.tolerant:
+            self.loaded.add(model)
+        elif model not in self.loaded:
             self.offences.append(f"answer of {model} asked, which is not loaded")
+        elif wanted != self.options.get(model, {}) and request.path.startswith("/api/"):
+            self.offences.append(f"answer of {model} with {wanted}, loaded with {self.options.get(model)}")
         if len(self.running) >= self.slots:
             self.offences.append("more answers at once than slots")
         self.running.append(model)
@@ -154,9 +189,12 @@ class FakeOllama:
             if model in self.running:
                 self.offences.append(f"unload of {model}, which is busy")
             self.loaded.discard(model)
+            self.options.pop(model, None)
             return web.json_response({"done": True, "done_reason": "unload"})
         if self.loading:
             self.offences.append("two loads at once")
+        if model in self.loaded and self.options.get(model, {}) != options:
+            self.offences.append(f"load of {model} with {options} in the place of {self.options.get(model)}")
         self.loading += 1
         await (self.load_gate.wait() if self.load_gate else asyncio.sleep(0))
         self.loading -= 1
@@ -165,12 +203,14 @@ class FakeOllama:
         if self.load_errors:
             return web.json_response({"error": self.load_errors.popleft()}, status=500)
         self.loaded.add(model)
+        self.options[model] = options
         return web.json_response({"done": True, "done_reason": "load"})
 
     async def answer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         action = self.script.popleft() if self.script else "answer"
-        if action == "busy":
-            return web.json_response({"error": SERVER_BUSY}, status=503)
+        if action in REFUSALS:
+            status, text = REFUSALS[action]
+            return web.json_response({"error": text}, status=status)
         if action == "mute":
             await self.hold.wait()
         if action == "reset":
@@ -199,7 +239,12 @@ class FakeOllama:
         return response
 
 
+def runner_options(body: dict[str, Any]) -> dict[str, Any]:
+    """Return those options of a request that a real one would compare with its runner's."""
+    return {key: value for key, value in (body.get("options") or {}).items() if key in RUNNER_OPTIONS}
+
+
 def frame(text: str, *, done: bool) -> bytes:
     """Return one NDJSON frame of /api/generate, in Ollama's compact writing."""
-    row = {"model": "count", "response": text, "done": done, **({"eval_count": 1} if done else {})}
+    row = {"model": "count", "response": text, "done": done, **(COUNTS if done else {})}
     return json.dumps(row, separators=(",", ":")).encode() + b"\n"

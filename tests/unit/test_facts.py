@@ -89,7 +89,8 @@ def test_session_is_what_the_client_calls_it(header: str) -> None:
 @pytest.mark.parametrize("field", [{"prompt_cache_key": "k"}, {"user": "k"}, {"metadata": {"user_id": "k"}}])
 def test_session_may_stand_in_the_body(field: dict[str, Any]) -> None:
     """As OpenAI's and Anthropic's clients send it."""
-    one, other = ({"messages": [{"role": "user", "content": text}], **field} for text in "ab")
+    one = {"messages": [{"role": "user", "content": "a"}], **field}
+    other = {"messages": [], **field}
     assert facts(one, "/v1/chat/completions").session == facts(other, "/v1/chat/completions").session != ""
 
 
