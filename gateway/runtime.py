@@ -13,6 +13,7 @@ from typing import Any, Protocol, assert_never
 
 import structlog
 
+from gateway.decisions import Decisions, LoadTrace
 from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.scheduler import Scheduler
 from gateway.scheduling.types import (
@@ -78,6 +79,7 @@ class Runtime:
         self.scheduler = scheduler
         self.on_event: Callable[[Event], None] = lambda _: None
         """Told of every event once the scheduler has taken it in."""
+        self.decisions = Decisions(loader.name)
         self._loader = loader
         self._clock = clock
         self._grants: dict[RequestId, asyncio.Future[Grant]] = {}
@@ -96,8 +98,9 @@ class Runtime:
                 case Reject():
                     self._settle(effect.request, RejectedError(effect.rejection))
                 case Load():
-                    self._start(self._load(effect))
+                    self._start(self._load(effect, self.decisions.loading(effect, now)))
                 case Unload():
+                    self.decisions.unloading(effect, now)
                     self._start(self._unload(effect))
                 case _:
                     assert_never(effect)
@@ -149,20 +152,20 @@ class Runtime:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _load(self, effect: Load) -> None:
-        where = {"worker": str(effect.instance), "model": self._loader.name(effect.variant)}
-        _log.info("load", why=effect.why, **where)
+    async def _load(self, effect: Load, trace: LoadTrace) -> None:
+        where = {"worker": str(effect.instance), "model": trace.model, "load": trace.number}
+        _log.info("load", why=effect.why, **where | trace.facts())
         started = self._clock()
         try:
             resident = await self._loader.load(effect.instance, effect.variant)
-        except WorkerRefusedError as error:
-            _log.warning("load refused", error=str(error), **where)
-            self.feed(LoadFailed(effect.instance, effect.variant, str(error), lasting=True))
-        except WorkerUnreachableError as error:
-            _log.warning("load broke off", error=str(error), **where)
-            self.feed(LoadFailed(effect.instance, effect.variant, str(error), lasting=False))
+        except (WorkerRefusedError, WorkerUnreachableError) as error:
+            lasting = isinstance(error, WorkerRefusedError)
+            trace.error = str(error)
+            _log.warning("load refused" if lasting else "load broke off", error=str(error), **where)
+            self.feed(LoadFailed(effect.instance, effect.variant, str(error), lasting=lasting))
         else:
-            _log.info("loaded", seconds=round(self._clock() - started, 3), slots=resident.slots, **where)
+            trace.took_s = self._clock() - started
+            _log.info("loaded", seconds=round(trace.took_s, 3), slots=resident.slots, **where)
             self.feed(Loaded(effect.instance, effect.variant, resident))
 
     async def _unload(self, effect: Unload) -> None:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import aiohttp
-
-from gateway.commands.settings import SettingsError, directory_of, read_config
+from gateway.commands.admin_socket import NobodyAnswersError, add_socket_arguments, ask_gateway
+from gateway.commands.settings import SettingsError
 from gateway.commands.sizes import size_in_words
 from supervisor.contract.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE
-from supervisor.contract.runtime_dir import GATEWAY_SOCKET
 from supervisor.contract.table import table
 
 HELP = "show workers, loaded models, busy slots and queues"
@@ -24,37 +20,21 @@ HELP = "show workers, loaded models, busy slots and queues"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("-c", "--config", metavar="FILE", help="the file that `corral up` was started with")
-    parser.add_argument("--runtime-dir", metavar="DIR", help="where its sockets are (default: the file's)")
-    parser.add_argument("--json", action="store_true", help="print JSON for scripts")
+    add_socket_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Ask and print."""
     try:
-        directory = args.runtime_dir or directory_of(read_config(args.config), args.config)
+        _, fleet = ask_gateway(args, "/corral/fleet")
     except SettingsError as error:
         print(f"corral ps: {error}", file=sys.stderr)
         return EXIT_USAGE
-    socket_path = Path(directory) / GATEWAY_SOCKET
-    try:
-        fleet = asyncio.run(_ask(str(socket_path)))
-    except (aiohttp.ClientError, OSError, TimeoutError):
-        print(f"corral ps: nobody answers on {socket_path}; is `corral up` running?", file=sys.stderr)
+    except NobodyAnswersError as error:
+        print(f"corral ps: {error}", file=sys.stderr)
         return EXIT_FAILED
     print(json.dumps(fleet, indent=2) if args.json else "\n".join(_lines(fleet)))
     return EXIT_OK
-
-
-async def _ask(socket_path: str) -> dict[str, Any]:
-    timeout = aiohttp.ClientTimeout(total=10)
-    connector = aiohttp.UnixConnector(socket_path)
-    async with (
-        aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-        session.get("http://corral/corral/fleet") as response,
-    ):
-        answer: dict[str, Any] = await response.json()
-        return answer
 
 
 _HEAD = ("WORKER", "DEVICE", "STATE", "MODEL", "DIGEST", "SIZE", "CPU/GPU", "CONTEXT", "SLOTS", "UNTIL")

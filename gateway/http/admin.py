@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.decisions import UnknownRequestError
 from gateway.fleet import Fleet
 from gateway.http.listing import expires_at, resident_row
 from gateway.roster import instance_of
@@ -42,6 +43,14 @@ class AdminHandlers:
             self._worker(status, residency.get(instance_of(status))) for status in self._fleet.roster.statuses
         ]
         return web.json_response({"workers": rows, "queue": self._queue()})
+
+    async def request(self, request: web.Request) -> web.Response:
+        """Tell why a request went where it went, and what is done for it while it waits."""
+        start = request.match_info["id"]
+        try:
+            return web.json_response(self._runtime.decisions.explain(start))
+        except UnknownRequestError as error:
+            return web.json_response({"error": str(error)}, status=404)
 
     def _worker(self, status: WorkerStatus, residency: WorkerResidency | None) -> dict[str, Any]:
         replicas = residency.replicas.items() if residency is not None else ()

@@ -39,7 +39,7 @@ from gateway.relay.stream import EndOfStream, pump
 from gateway.relay.upstream import Reply, Upstream
 from gateway.roster import Target, names_in_words
 from gateway.runtime import Lease, RejectedError, Runtime
-from gateway.scheduling.names import Instance, RequestId, Variant
+from gateway.scheduling.names import Instance, Variant
 from gateway.scheduling.types import Arrived, UnloadAsked
 from gateway.surfaces.identity import Caller
 from gateway.surfaces.surface import BadRequestError, Counts, Facts, Surface
@@ -63,16 +63,14 @@ class Exchange:
     deadline: float
     record: RequestRecord
     avoid: frozenset[Instance] = frozenset()
-    attempt: int = 0
     breaks: int = 0
     """Attempts that broke off."""
 
     def arrival(self) -> Arrived:
         """Return the event of the next attempt; each has an id of its own."""
-        self.attempt += 1
         facts = self.facts
         return Arrived(
-            request=RequestId(f"{self.record.id}.{self.attempt}"),
+            request=self.record.asks(self.variant),
             variant=self.variant,
             arrived_at=self.arrived_at,
             deadline=self.deadline,
@@ -120,7 +118,8 @@ class InferenceHandlers:
         return partial(self._handle, surface, route)
 
     async def _handle(self, surface: Surface, route: str, request: web.Request) -> web.StreamResponse:
-        record = RequestRecord.begin(request.headers.get("X-Request-Id"), surface.name, route)
+        wanted_id = request.headers.get("X-Request-Id")
+        record = RequestRecord.begin(wanted_id, surface.name, route, self._runtime.decisions)
         try:
             response = await self._answer(surface, route, request, record)
         except BadRequestError as error:
@@ -129,6 +128,7 @@ class InferenceHandlers:
         except web.HTTPRequestEntityTooLarge:
             response = _refuse(surface, record, _too_large(request))
         except RejectedError as error:
+            record.rejection = error.rejection
             response = _refuse(surface, record, refusal_of(error.rejection))
         except AttemptFailedError as error:
             response = _refuse(surface, record, Refusal(status_of(error.outcome), str(error)))

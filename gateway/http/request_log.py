@@ -11,12 +11,14 @@ import re
 import secrets
 import time
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Final
 
 import structlog
 
-from gateway.scheduling.names import RequestId
-from gateway.scheduling.types import Grant
+from gateway.decisions import Attempt, Decisions
+from gateway.scheduling.names import RequestId, Variant
+from gateway.scheduling.types import Grant, Rejection
 from gateway.surfaces.surface import Counts, Facts
 
 _log = structlog.get_logger("request")
@@ -24,11 +26,12 @@ _log = structlog.get_logger("request")
 _CLIENT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _MAX_HEADER_CHARACTERS: Final = 500
 """Clients write what they like into options; a header must stay small."""
+_numbers: Final = count(1)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class RequestRecord:
-    """Filled in on the way; written once by `finish`."""
+    """Filled in on the way; written once by `finish`, and remembered for `corral explain`."""
 
     id: str
     surface: str
@@ -36,6 +39,10 @@ class RequestRecord:
     started: float
     """Monotonic."""
     started_unix: float
+    decisions: Decisions
+    variant: Variant | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    rejection: Rejection | None = None
     model: str = ""
     """As the client wrote it, until it is known what the stores call it."""
     facts: Facts | None = None
@@ -55,23 +62,28 @@ class RequestRecord:
     warning: str = ""
 
     @classmethod
-    def begin(cls, client_id: str | None, surface: str, route: str) -> RequestRecord:
+    def begin(cls, client_id: str | None, surface: str, route: str, decisions: Decisions) -> RequestRecord:
         """Start the clock; a sensible id of the client's is kept, so that its logs match ours."""
         valid = client_id is not None and _CLIENT_ID.match(client_id)
         chosen = client_id if valid and client_id is not None else secrets.token_hex(8)
-        return cls(chosen, surface, route, time.monotonic(), time.time())
+        record = cls(chosen, surface, route, time.monotonic(), time.time(), decisions)
+        decisions.began(record)
+        return record
 
     def parsed(self, facts: Facts) -> None:
         """Note what was asked."""
         self.facts, self.model = facts, facts.model
 
-    def attempt_id(self, attempt: int) -> RequestId:
-        """Return the id of the n-th attempt, as the scheduler knows it."""
-        return RequestId(f"{self.id}.{attempt}")
+    def asks(self, variant: Variant) -> RequestId:
+        """Note an attempt and return its id, which no other has, though two clients may choose the same."""
+        self.variant = variant
+        self.attempts.append(Attempt(time.monotonic() - self.started))
+        return RequestId(f"{self.id}.{next(_numbers)}")
 
     def granted(self, grant: Grant) -> None:
         """Note where it runs, and why."""
-        self.worker, self.why, self.queued_s = grant.instance.worker, str(grant.why), grant.queued_s
+        self.worker, self.why, self.queued_s = grant.instance.worker, grant.why, grant.queued_s
+        self.attempts[-1].granted(grant, time.monotonic() - self.started, self.decisions.load_of(grant))
 
     def first_byte(self) -> None:
         """Note that the answer begins."""
@@ -80,6 +92,7 @@ class RequestRecord:
     def failed_attempt(self, worker: str, error: str) -> None:
         """Note an attempt that is made again, or was the last."""
         self.failed_attempts.append(f"{worker}: {error}")
+        self.attempts[-1].error = error
 
     def response_headers(self) -> dict[str, str]:
         """Return the headers that tell the client what was done."""
@@ -104,31 +117,45 @@ class RequestRecord:
         counts: Counts = Counts(),  # noqa: B008 -- immutable
     ) -> None:
         """Write the request's line."""
+        line = self.line(outcome=outcome, status=status, error=error, counts=counts)
+        _log.info("request", **line)
+        self.decisions.ended(self, line)
+
+    def line(
+        self,
+        *,
+        outcome: str = "",
+        status: int | None = None,
+        error: str | None = None,
+        counts: Counts = Counts(),  # noqa: B008 -- immutable
+    ) -> dict[str, Any]:
+        """Return what the line says, so far as it is known."""
         optional = {
             "error": error,
+            "rejected": None if self.rejection is None else str(self.rejection.reason),
+            "attempts": [attempt.facts() for attempt in self.attempts] or None,
             "failed_attempts": self.failed_attempts or None,
             "ignored_options": self.ignored_options or None,
             "context_tokens": self.context_tokens,
             "warning": self.warning or None,
             "first_byte_s": None if self.first_byte_s is None else round(self.first_byte_s, 4),
         }
-        _log.info(
-            "request",
-            id=self.id,
-            started_unix=round(self.started_unix, 4),
-            surface=self.surface,
-            route=self.route,
+        return {
+            "id": self.id,
+            "started_unix": round(self.started_unix, 4),
+            "surface": self.surface,
+            "route": self.route,
             **self._asked(counts),
-            worker=self.worker,
-            why=self.why,
-            queued_s=round(self.queued_s, 4),
-            total_s=round(time.monotonic() - self.started, 4),
-            tokens=counts.output,
-            status=None if status is None else int(status),
-            outcome=outcome,
-            context=self.context,
+            "worker": self.worker,
+            "why": self.why,
+            "queued_s": round(self.queued_s, 4),
+            "total_s": round(time.monotonic() - self.started, 4),
+            "tokens": counts.output,
+            "status": None if status is None else int(status),
+            "outcome": outcome,
+            "context": self.context,
             **{key: value for key, value in optional.items() if value is not None},
-        )
+        }
 
     def _asked(self, counts: Counts) -> dict[str, Any]:
         facts = self.facts

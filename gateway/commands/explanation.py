@@ -1,0 +1,228 @@
+"""The document of one request (`gateway/decisions.py`) in words, for a person at a terminal. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from textwrap import wrap
+from typing import Any, Final
+
+from supervisor.contract.table import table
+
+WIDTH: Final = 100
+_MOST_NAME: Final = 40
+
+_TURNS: Final = {
+    "alone": "nobody else waited for the model",
+    "savable": "of those who waited it was next among the ones that could still begin in time",
+    "fifo": "it had waited longest, and now and then that decides",
+    "patience": "it had waited longer than scheduling.patience, which goes before all else",
+    "returned": "it came back after a failed attempt, which goes first",
+}
+_CAUSES: Final = {
+    "first": "no worker held the model",
+    "further": "the workers that held it were too busy, so one more worker was to hold it",
+    "kept": "the configuration wants it kept loaded",
+}
+_REJECTIONS: Final = {
+    "unknown_model": "no worker serves the model",
+    "queue_full": "the queue was full",
+    "deadline": "it waited as long as gateway.request_timeout allows",
+    "load_failed": "the model could not be loaded",
+    "no_memory": "the model is too large for every worker",
+}
+
+_Row = dict[str, Any]
+_Cells = tuple[str, ...]
+
+_REPLICA_HEAD: Final[_Cells] = (
+    "WORKER",
+    "BUSY",
+    "PROMPTS BEFORE",
+    "ITS PROMPT",
+    "OTHER MODELS",
+    "TOTAL",
+    "",
+)
+_LOAD_HEAD: Final[_Cells] = (
+    "WORKER",
+    "LOADING",
+    "DRAINING",
+    "EVICTION",
+    "OTHER MODELS",
+    "TOTAL",
+    "",
+    "WOULD UNLOAD",
+)
+
+
+def explanation(document: _Row) -> Iterator[str]:
+    """Yield the lines."""
+    yield from _head(document)
+    attempts = document.get("attempts") or []
+    for number, attempt in enumerate(attempts, start=1):
+        yield ""
+        yield from _attempt(attempt, f"Attempt {number}: " if len(attempts) > 1 else "")
+    if document["state"] == "waiting":
+        yield ""
+        yield from _under_way(document)
+
+
+def _head(document: _Row) -> Iterator[str]:
+    came = (document.get("arrived") or "an unknown time")[:23].replace("T", " ")
+    tenant = f" for {document['tenant']}" if document.get("tenant") else ""
+    model = _short(document.get("model") or "no model")
+    yield from _filled(
+        f"Request {document['id']}: {model}, {document.get('route', '')}{tenant}, came {came} UTC"
+    )
+    yield from _filled(_ending(document))
+
+
+def _ending(document: _Row) -> str:
+    total = _seconds(document.get("total_s"))
+    if document["state"] != "ended":
+        return f"It {'waits' if document['state'] == 'waiting' else 'is being answered'} since {total}."
+    if "rejected" in document:
+        why = _REJECTIONS.get(document["rejected"], document["rejected"])
+        return f"Refused with {document.get('status')} after {total}: {why}. {document.get('error', '')}"
+    facts = [
+        f"status {document['status']}" if document.get("status") is not None else "",
+        f"{document['prompt_tokens']} tokens in" if document.get("prompt_tokens") else "",
+        f"{document['tokens']} tokens out" if document.get("tokens") is not None else "",
+        f"first byte after {_seconds(document['first_byte_s'])}" if document.get("first_byte_s") else "",
+        f"{total} in all",
+    ]
+    error = f". {document['error']}" if document.get("error") else ""
+    return f"{str(document.get('outcome', '')).capitalize()}: {', '.join(filter(None, facts))}{error}"
+
+
+# Attempts ---------------------------------------------------------------------
+
+
+def _attempt(attempt: _Row, label: str) -> Iterator[str]:
+    waited = _seconds(attempt.get("waited_s"))
+    if "worker" not in attempt:
+        yield f"{label}it never got a slot."
+        return
+    turn = _TURNS.get(attempt.get("turn", ""), "")
+    yield from _filled(f"{label}{attempt['worker']}, after a wait of {waited}. Its turn: {turn}.")
+    if attempt.get("load") is not None:
+        yield from _load(attempt)
+    yield from _replicas(attempt)
+    if attempt.get("error"):
+        yield from _filled(f"It failed there: {attempt['error']}", "  ")
+
+
+def _replicas(attempt: _Row) -> Iterator[str]:
+    options = attempt["options"]
+    servers = attempt.get("servers")
+    many = f" ({servers} workers may serve the model)" if servers and servers > 1 else ""
+    yield f"  Free slots, by the seconds until its answer would begin{many}:"
+    rows = [_REPLICA_HEAD]
+    rows += [_replica_row(option, "<- chosen" if at == 0 else "") for at, option in enumerate(options)]
+    yield from _indented(table(rows))
+
+
+def _replica_row(option: _Row, mark: str) -> _Cells:
+    seconds = (option["backlog_s"], option["prompt_s"], option["crowding_s"], option["total_s"])
+    cached = "knows the conversation" if option.get("cached") else ""
+    note = " ".join(filter(None, (mark, cached)))
+    return (option["worker"], f"{option['busy']} of {option['slots']}", *map(_number, seconds), note)
+
+
+# Loads ------------------------------------------------------------------------
+
+
+def _load(attempt: _Row) -> Iterator[str]:
+    load = attempt["load"]
+    if "options" not in load:
+        yield "  The model was loaded there while it waited; the log has no line about that load."
+        return
+    yield from _filled(f"The model was loaded there while it waited (load {load['load']}).", "  ")
+    yield from _load_facts(load)
+
+
+def _load_facts(load: _Row) -> Iterator[str]:
+    yield from _filled(
+        f"Why: {_CAUSES.get(load.get('cause', ''), load.get('cause'))}; {_waiters(load)}.", "  "
+    )
+    yield from _filled(f"{_room(load)} {_load_end(load)}", "  ")
+    yield "  Workers, by the seconds that the load would cost there:"
+    rows = [_LOAD_HEAD]
+    rows += [_load_row(option, "<- chosen" if at == 0 else "") for at, option in enumerate(load["options"])]
+    yield from _indented(table(rows))
+
+
+def _waiters(load: _Row) -> str:
+    queued = load["queued"]
+    if not queued:
+        return "nobody waited"
+    who = "1 request waited" if queued == 1 else f"{queued} requests waited, the oldest"
+    expected = load.get("expected_wait_s")
+    without = "for ever" if expected is None else f"about {_seconds(expected)}"
+    counted = f", counted as {load['need']:.1f}" if abs(load["need"] - queued) > 0.05 else ""  # noqa: PLR2004
+    return f"{who} for {_seconds(load['waited_s'])}{counted}; without a load they would have waited {without}"
+
+
+def _room(load: _Row) -> str:
+    gone = load.get("unloaded")
+    if not gone:
+        return "There was room."
+    return f"Unloaded to make room: {', '.join(map(_short, gone))} (after {_seconds(load.get('room_s'))})."
+
+
+def _load_end(load: _Row) -> str:
+    if load.get("error"):
+        return f"The load failed: {load['error']}"
+    took = load.get("seconds")
+    return "The load is under way." if took is None else f"The load took {_seconds(took)}."
+
+
+def _load_row(option: _Row, mark: str) -> _Cells:
+    seconds = (
+        option["load_s"],
+        option["drain_s"],
+        option["eviction_s"],
+        option["crowding_s"],
+        option["total_s"],
+    )
+    victims = _listed(option["victims"])
+    return (option["worker"], *map(_number, seconds), mark, victims)
+
+
+def _under_way(document: _Row) -> Iterator[str]:
+    loads = document.get("loads_under_way") or []
+    if not loads:
+        yield f"No load of {_short(document['model'])} is under way: it waits for a slot to become free."
+    for load in loads:
+        yield f"{_short(load['model'])} is being loaded on {load['worker']} (load {load['load']})."
+        yield from _load_facts(load)
+
+
+# Pieces -----------------------------------------------------------------------
+
+
+def _seconds(value: float | None) -> str:
+    return "an unknown time" if value is None else f"{value:.2f} s"
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _MOST_NAME else f"{name[: _MOST_NAME - 1]}…"
+
+
+def _listed(names: Sequence[str]) -> str:
+    if not names:
+        return "nothing"
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return names[0] if len(names[0]) + len(more) <= _MOST_NAME and not more else f"{names[0][:24]}{more}"
+
+
+def _filled(text: str, indent: str = "") -> list[str]:
+    return wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
+
+
+def _indented(lines: Iterable[str]) -> Iterator[str]:
+    return (f"    {line}" for line in lines)

@@ -1,0 +1,52 @@
+"""Explains a request from Corral's JSON log, when the gateway that handled it is gone or has forgotten it.
+
+Joins the line `request` with the lines of the loads that it waited for. Numbers of loads begin anew with each
+gateway, so the latest before the request's own line counts. Pure; lines of others are passed over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Final
+
+from gateway.decisions import Facts, choose, explained
+
+_LOAD_ENDS: Final = ("loaded", "load refused", "load broke off")
+
+
+def explain_from_log(lines: Iterable[str], start: str) -> Facts:
+    """Return the document of the latest request with this id, or whose id alone begins like this.
+
+    Raises:
+        UnknownRequestError: there is none, or several begin like this.
+    """
+    loads: dict[int, Facts] = {}
+    found: dict[str, Facts] = {}
+    for line in lines:
+        entry = _entry(line)
+        match entry.get("event"), entry.get("load"):
+            case "load", int(number):
+                loads[number] = {**entry, "worker": _worker(entry)}
+            case str(event), int(number) if event in _LOAD_ENDS and number in loads:
+                ended = {"seconds": entry.get("seconds"), "error": entry.get("error")}
+                loads[number] = loads[number] | ended
+            case "request", _ if str(entry.get("id", "")).startswith(start):
+                found[entry["id"]] = explained(entry, loads)
+    return found[choose(start, found)]
+
+
+def _entry(line: str) -> Facts:
+    brace = line.find("{")  # a journal may have put a prefix before it
+    if brace < 0:
+        return {}
+    try:
+        entry = json.loads(line[brace:])
+    except ValueError:
+        return {}
+    return entry if isinstance(entry, dict) else {}
+
+
+def _worker(entry: Facts) -> str:
+    """Return the name: lines of the scheduler tell the process, `gpu0#3`."""
+    return str(entry.get("worker", "")).partition("#")[0]
