@@ -14,7 +14,7 @@ from typing import Final
 from supervisor.contract.fleet import Device, DeviceKind
 from supervisor.contract.values import parse_cores
 
-_INDEX: Final = re.compile(r"^GPU \S+ ")
+_INDEX: Final = re.compile(r"^GPU \d+( MIG \d+)? ")
 
 
 def device_of(devices: Sequence[Device]) -> str:

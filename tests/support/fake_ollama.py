@@ -55,6 +55,10 @@ class FakeOllama:
     """What it gives a model of the context that was ordered, at most: a GPU that is too small."""
     tolerant: bool = False
     """Loads what is asked for and not there, as Ollama does, instead of noting an offence."""
+    evicts: bool = False
+    """Makes room for each load by itself: nothing else stays loaded."""
+    looks: int = 0
+    """How often /api/ps was asked."""
     loading: int = 0
     load_gate: asyncio.Event | None = None
     """Loads wait for it."""
@@ -141,6 +145,7 @@ class FakeOllama:
         return web.json_response({"models": [self.row(model) for model in self.models]})
 
     async def ps(self, _: web.Request) -> web.Response:
+        self.looks += 1
         if self.loading:
             self.offences.append("/api/ps asked during a load")
         slots = {SLOTS_FIELD: self.slots} if self.reports_slots else {}
@@ -202,6 +207,8 @@ class FakeOllama:
         self.load_options.append(options)
         if self.load_errors:
             return web.json_response({"error": self.load_errors.popleft()}, status=500)
+        if self.evicts:
+            self.loaded.clear()
         self.loaded.add(model)
         self.options[model] = options
         return web.json_response({"done": True, "done_reason": "load"})

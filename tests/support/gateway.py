@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
 from gateway.app import Ports, running
 from gateway.external.health import USUAL, Timings
-from supervisor.contract.config import Config, ExternalWorker, GatewayConfig, ModelConfig
+from supervisor.contract.config import Config, ExternalWorker, GatewayConfig, ModelConfig, SchedulingConfig
 from supervisor.contract.fleet import FleetSnapshot, WorkerStatus, encode
 from supervisor.contract.runtime_dir import SUPERVISOR_SOCKET
 from tests.support.fake_ollama import FakeOllama
@@ -62,6 +63,15 @@ class Snapshots:
             self.server.close()
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What came back for one request."""
+
+    status: int
+    text: str
+    headers: dict[str, str]
+
+
 @dataclass
 class Bench:
     """A running gateway and what a test needs around it."""
@@ -75,6 +85,26 @@ class Bench:
     def publish(self, **changes: object) -> None:
         self.snapshots.publish(*(worker.status(**changes) for worker in self.workers))  # type: ignore[arg-type]  # any field
 
+    async def post(self, path: str = "/api/generate", **body: object) -> Answer:
+        """Send one request, which names the model `count` unless it says otherwise."""
+        asked = {"model": "count", "prompt": "hello", **body}
+        async with self.http.post(self.url + path, json=asked) as response:
+            return Answer(response.status, await response.text(), dict(response.headers))
+
+    async def resident(self) -> dict[str, dict[str, Any]]:
+        """Return what the gateway believes to be loaded, by worker and name."""
+        async with self.http.get(f"{self.url}/api/ps") as response:
+            rows = (await response.json())["models"]
+        return {f"{row['worker']} {row['name'].removesuffix(':latest')}": row for row in rows}
+
+    async def until_resident(self, *names: str) -> None:
+        """Wait until it believes just these to be loaded; names are as in `resident`."""
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                if set(await self.resident()) == set(names):
+                    return
+                await asyncio.sleep(0.01)
+
     def check(self) -> None:
         assert [offence for worker in self.workers for offence in worker.offences] == []
 
@@ -86,6 +116,7 @@ async def gateway(
     config: GatewayConfig | None = None,
     external: Sequence[ExternalWorker] = (),
     wishes: Mapping[str, ModelConfig] | None = None,
+    scheduling: SchedulingConfig | None = None,
     timings: Timings = USUAL,
     **changes: object,
 ) -> AsyncIterator[Bench]:
@@ -104,7 +135,12 @@ async def gateway(
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
-        whole = Config(gateway=config or GatewayConfig(), external=tuple(external), models=dict(wishes or {}))
+        whole = Config(
+            gateway=config or GatewayConfig(),
+            external=tuple(external),
+            models=dict(wishes or {}),
+            scheduling=scheduling or SchedulingConfig(),
+        )
         ports = Ports(listener, directory, supervised=bool(workers), timings=timings)
         await stack.enter_async_context(running(whole, ports))
         bench = Bench(url, str(directory / "gateway.sock"), snapshots, workers, http)
