@@ -11,13 +11,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any, Final, TypeGuard
 
 from gateway.simulate.workload import Row, Tokens
 
 _EVENT: Final = "request"
 _ANSWERED: Final = "done"
+_OK: Final = 200
 _EMBEDDINGS: Final = "embed"
 """In the routes of requests that write no tokens."""
 
@@ -71,7 +71,7 @@ def _request(line: str) -> Mapping[str, Any]:
 def _row(entry: Mapping[str, Any]) -> Row:
     started, model = entry.get("started_unix"), entry.get("model")
     status = entry.get("status")
-    if entry.get("outcome") != _ANSWERED or status != HTTPStatus.OK:
+    if entry.get("outcome") != _ANSWERED or status != _OK:
         raise _SkippedError(f"not answered ({entry.get('outcome')}, status {status})")
     if not _is_number(started):
         raise _SkippedError("does not say when it came (started_unix)")

@@ -42,7 +42,8 @@ class UnknownModelError(ValueError):
 
     def __init__(self, model: str, requests: int) -> None:
         super().__init__(
-            f"{requests} requests ask for {model}, which `models` lacks: add it there, with its size_gb"
+            f"{model!r}, which {requests} of the requests ask for, is not among `models`: add it there, with "
+            "its size_gb"
         )
 
 

@@ -15,6 +15,7 @@ PURE = (
     "supervisor/core",
     "supervisor/contract",
     "gateway/scheduling",
+    "gateway/simulate",
     "gateway/surfaces",
     "gateway/external",
 )
@@ -51,6 +52,7 @@ PROJECT_IMPORTS_OF = {
     "supervisor/core": ("supervisor.contract", "supervisor.core"),
     "gateway/scheduling": ("supervisor.contract", "gateway.scheduling"),
     "gateway/external": ("supervisor.contract", "gateway.external"),
+    "gateway/simulate": ("supervisor.contract", "gateway.scheduling", "gateway.simulate"),
     "gateway/surfaces": ("supervisor.contract", "gateway.scheduling", "gateway.surfaces"),
 }
 ONE_FILE_EACH = {"pynvml": "supervisor/host/gpus.py", "yaml": "supervisor/contract/yaml_tree.py"}
