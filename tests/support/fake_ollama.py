@@ -175,7 +175,7 @@ class FakeOllama:
             return await self.load_or_unload(model, body["keep_alive"], body.get("options") or {})
         wanted = runner_options(body)
         if model not in self.loaded and self.tolerant:
-            self.loaded.add(model)
+            self.loaded |= {model} if "unknown" not in self.script else set()
         elif model not in self.loaded:
             self.offences.append(f"answer of {model} asked, which is not loaded")
         elif wanted != self.options.get(model, {}) and request.path.startswith("/api/"):
