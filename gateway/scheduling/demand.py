@@ -33,14 +33,21 @@ class Demand:
     """Of the oldest."""
     expected_wait_s: float
     """How long those who wait would without a further replica; infinity when there is none."""
+    relief_s: float
+    """The waiting that a load relieves, over all that wait."""
     overdue: bool
     """It has waited so long that busy models are drained for it."""
     urgency: float
     """Larger goes first."""
 
 
-def demand_of(model: ModelState, estimates: Estimates, policy: SchedulingConfig, now: float) -> Demand | None:
-    """Return what loads a model's queue asks for; None when what is there or coming has to do."""
+def demand_of(
+    model: ModelState, estimates: Estimates, policy: SchedulingConfig, now: float, *, shared: bool
+) -> Demand | None:
+    """Return what loads a model's queue asks for; None when what is there or coming has to do.
+
+    `shared`: there are other tenants, so that none may buy residency with a flood.
+    """
     queue = model.queue
     queued = len(queue)
     if queued <= model.coming or model.full:
@@ -48,7 +55,7 @@ def demand_of(model: ModelState, estimates: Estimates, policy: SchedulingConfig,
     variant = model.variant
     load_s = estimates.typical_load_s(variant, typical_bytes(model, estimates))
     queue.give_up_hope(now + policy.load_lead * load_s - policy.ttft_goal)
-    need = max(_LEAST_NEED, queue.need - model.coming)
+    need = max(_LEAST_NEED, (queue.shared_need if shared else queue.need) - model.coming)
     there = model.slots + model.coming
     expected_wait_s = need * estimates.typical_service_s(variant) / there if there else inf
     if expected_wait_s <= policy.load_repay * load_s:
@@ -64,6 +71,7 @@ def demand_of(model: ModelState, estimates: Estimates, policy: SchedulingConfig,
         need=need,
         waited_s=waited_s,
         expected_wait_s=expected_wait_s,
+        relief_s=need * (waited_s + load_s),
         overdue=overdue,
         urgency=_OVERDUE + waited_s if overdue else urgency,
     )
@@ -80,6 +88,7 @@ def kept_demand(model: ModelState) -> Demand | None:
         need=1.0,
         waited_s=inf,
         expected_wait_s=inf,
+        relief_s=inf,
         overdue=False,
         urgency=0.0,
     )

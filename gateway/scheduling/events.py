@@ -47,6 +47,8 @@ def arrived(state: State, event: Arrived, now: float) -> None:
         return
     if not event.avoid:
         state.estimates.arrived(event.variant, now)
+        state.tenants.asks(event.tenant, now)
+        model.sharing.asked(event.tenant, now)
     model.queue.push(event)
     state.tenants.waits(event.tenant)
     state.waiting[event.request] = model
@@ -114,6 +116,7 @@ def _free_slot(state: State, lease: Lease, now: float) -> None:
     replica, request = lease.replica, lease.request
     worker = replica.worker
     replica.busy.discard(request.request)
+    replica.model.sharing.gave_back(request.tenant)
     worker.reading.pop(request.request, None)
     replica.last_used = now
     if not replica.unload_asked:
@@ -126,6 +129,9 @@ def _free_slot(state: State, lease: Lease, now: float) -> None:
         state.settle_worker(worker)
     replica.settle_slots()
     state.touch(replica.model)
+    for other in worker.replicas.values():
+        if other.model.queue and not other.busy:
+            state.touch(other.model)  # it may have been held back for this one
 
 
 def _note_wish(replica: Replica, request: Arrived, now: float) -> None:
@@ -176,6 +182,7 @@ def loaded(state: State, event: Loaded, now: float) -> None:
 def _believe(state: State, replica: Replica, resident: Resident, now: float) -> None:
     """Take what is seen of a resident replica."""
     replica.resident, replica.slots = resident, resident.slots
+    replica.model.known_slots = resident.slots
     replica.size_bytes = resident.size_bytes
     replica.settle()
     variant, worker = replica.model.variant, replica.worker
@@ -258,7 +265,7 @@ def enter_replica(worker: WorkerResidency, model: ModelState, phase: Phase, now:
         model=model,
         worker=worker,
         phase=phase,
-        slots=worker.view.num_parallel,
+        slots=model.known_slots or worker.view.num_parallel,
         size_bytes=0,
         last_used=now,
         since=now,

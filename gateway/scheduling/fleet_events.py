@@ -23,11 +23,11 @@ def fleet_changed(state: State, event: FleetChanged, now: float) -> None:
         served.update(worker.view.servable)
         _worker_gone(state, worker)
     for view in event.workers:
-        worker = state.workers.get(view.instance)
-        if worker is None:
-            worker = state.workers[view.instance] = WorkerResidency(view)
-        elif worker.view == view:
+        known = state.workers.get(view.instance)
+        if known is not None and known.view == view:
             continue
+        worker = known or WorkerResidency(view)
+        state.workers[view.instance] = worker
         served.update(worker.view.servable, view.servable)
         _worker_changed(state, worker, view)
     for variant in served:

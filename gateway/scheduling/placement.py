@@ -58,6 +58,8 @@ def plan_load(
         if isinstance(found, Blocked):
             again_at = min(again_at, found.until)
             continue
+        if not demand.overdue and policy.eviction_price * found.worth_s > demand.relief_s:
+            continue
         option = _option(demand, worker, found, estimates, policy)
         if option.total_s < demand.expected_wait_s * policy.replica_cost:
             view = worker.view

@@ -31,6 +31,8 @@ class _Line:
     """Of those that wait: whom a load begun now would still serve in time."""
     weight: float = 0.0
     """What the line adds to the queue's `need`."""
+    shared_weight: float = 0.0
+    """The same, bounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class ModelQueue:
     weighing: Weighing
     need: float = 0.0
     """The weight of all that wait."""
+    shared_need: float = 0.0
+    """The same with each tenant's bounded: what counts while there are others."""
     returned: dict[RequestId, Arrived] = field(default_factory=dict)
     """Those that come back from a worker which they avoid: they stand outside the lines."""
     _waiting: dict[RequestId, Arrived] = field(default_factory=dict)
@@ -132,24 +136,38 @@ class ModelQueue:
                 line.hopeful -= 1
                 self._weigh(line)
 
-    def next(self, late_before: float, *, plain: bool, given: Callable[[str], float]) -> tuple[Arrived, Turn]:
-        """Return whose turn it is; somebody must be in line.
+    def next(
+        self,
+        late_before: float,
+        *,
+        plain: bool,
+        given: Callable[[str], float],
+        may_take: Callable[[str, int], bool],
+    ) -> tuple[Arrived, Turn] | None:
+        """Return whose turn it is; None when nobody in line may take a slot now.
 
         Requests that arrived before `late_before` cannot meet the goal any more. `plain` makes it the turn
-        of the oldest of each tenant, late or not. Among tenants it is the one that was `given` least.
+        of the oldest of each tenant, late or not. Among tenants it is the one that was `given` least, of
+        those that `may_take` one more while so many of their requests wait.
         """
+        lines = [(tenant, line) for tenant, line in self._lines.items() if may_take(tenant, line.waiting)]
         turn = Turn.FIFO if plain else Turn.SAVABLE
-        entries = [] if plain else self._heads(lambda line: self._savable(line, late_before))
-        if not entries:
-            turn, entries = Turn.FIFO, self._heads(self._head)
-        if len(entries) == 1:
-            _, (_, request) = entries[0]
-        else:
-            _, (_, request) = min(entries, key=lambda head: (given(head[0]), head[1]))
+        heads = [] if plain else self._savable_heads(lines, late_before)
+        if not heads:
+            turn, heads = Turn.FIFO, self._heads(lines)
+        if not heads:
+            return None
+        if len(heads) == 1:
+            return self._waiting[heads[0][1][1]], turn
+        _, (_, request) = min(heads, key=lambda head: (given(head[0]), head[1]))
         return self._waiting[request], turn
 
-    def _heads(self, head_of: Callable[[_Line], _Entry | None]) -> list[tuple[str, _Entry]]:
-        heads = ((tenant, head_of(line)) for tenant, line in self._lines.items())
+    def _savable_heads(self, lines: list[tuple[str, _Line]], late_before: float) -> list[tuple[str, _Entry]]:
+        heads = ((tenant, self._savable(line, late_before)) for tenant, line in lines)
+        return [(tenant, head) for tenant, head in heads if head is not None]
+
+    def _heads(self, lines: list[tuple[str, _Line]]) -> list[tuple[str, _Entry]]:
+        heads = ((tenant, self._head(line)) for tenant, line in lines)
         return [(tenant, head) for tenant, head in heads if head is not None]
 
     def _savable(self, line: _Line, late_before: float) -> _Entry | None:
@@ -169,13 +187,15 @@ class ModelQueue:
 
     def _weigh(self, line: _Line) -> None:
         late = line.waiting - line.hopeful
-        weight = min(line.hopeful + self.weighing.late_weight * late, self.weighing.tenant_most)
+        weight = line.hopeful + self.weighing.late_weight * late
+        shared_weight = min(weight, self.weighing.tenant_most)
         self.need += weight - line.weight
-        line.weight = weight
+        self.shared_need += shared_weight - line.shared_weight
+        line.weight, line.shared_weight = weight, shared_weight
 
     def _clear(self) -> None:
         """Forget the entries of those that left, and the rounding of sums."""
-        self.need = 0.0
+        self.need = self.shared_need = 0.0
         self._by_age.clear()
         self._hopeful.clear()
 

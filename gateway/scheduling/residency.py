@@ -14,6 +14,7 @@ from math import inf
 from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.queues import ModelQueue
 from gateway.scheduling.reasons import LoadReason
+from gateway.scheduling.sharing import Sharing
 from gateway.scheduling.types import ReplicaBounds, Resident, WorkerView
 
 
@@ -189,7 +190,10 @@ class ModelState:
     """Lasting failures in a row."""
     queue_bound: int = 0
     """Requests that may wait."""
+    sharing: Sharing = field(default_factory=Sharing)
     grants: int = 0
+    known_slots: int | None = None
+    """Of a replica, as it was when it was last resident."""
     looks_again_at: float = inf
     """The moment that an alarm is set for."""
 

@@ -5,10 +5,11 @@ Only what the event touched is looked at, and the most urgent of what else it ma
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Final
 
 from gateway.scheduling.demand import Demand, demand_of, kept_demand
-from gateway.scheduling.dispatch import MOST_TOLD, bounded_load, compare, usable
+from gateway.scheduling.dispatch import MOST_COMPARED, MOST_TOLD, bounded_load, compare, usable
 from gateway.scheduling.events import enter_replica, refuse, stop_waiting, unload
 from gateway.scheduling.placement import NoPlan, Plan, need_bytes, plan_load
 from gateway.scheduling.reasons import GrantReason, ReplicaOption, Turn
@@ -19,6 +20,8 @@ from gateway.scheduling.types import Arrived, Grant, Load, Rejection, RejectReas
 
 SHORTLIST: Final = 8
 """Models, and workers, that are compared for a load; all of them in a fleet no larger than that."""
+_LEAST_SHARED: Final = 2
+"""Slots of a model; one alone cannot be shared."""
 REFRESHED: Final = 2
 """Waiting models whose urgency is brought up to date with each event beyond those that it touched."""
 
@@ -44,8 +47,14 @@ def _dispatch(state: State, model: ModelState, now: float) -> None:
     if queue.returned and model.free:
         _dispatch_returned(state, model, now)
     while queue.in_line and model.free:
-        request, turn = _next(state, model, now)
-        _grant(state, model, request, turn, now)
+        held_until = _held_until(state, model, now)
+        if held_until > now:
+            _look_again(state, model, held_until, now)
+            return
+        chosen = _next(state, model, now)
+        if chosen is None:
+            return
+        _grant(state, model, *chosen, now)
 
 
 def _dispatch_returned(state: State, model: ModelState, now: float) -> None:
@@ -55,16 +64,48 @@ def _dispatch_returned(state: State, model: ModelState, now: float) -> None:
             _grant(state, model, request, Turn.RETURNED, now)
 
 
-def _next(state: State, model: ModelState, now: float) -> tuple[Arrived, Turn]:
-    """Return whose turn it is."""
+def _next(state: State, model: ModelState, now: float) -> tuple[Arrived, Turn] | None:
+    """Return whose turn it is; None when the free slots are kept for others than those who wait."""
     policy, queue = state.policy, model.queue
-    turn_of_all = (model.grants + 1) % policy.fifo_turn == 0
-    impatient = now - queue.oldest_arrival >= policy.patience
-    late_before = now - policy.savable_share * policy.ttft_goal
-    request, turn = queue.next(late_before, plain=turn_of_all or impatient, given=state.tenants.given)
-    if len(queue) == 1:
-        return request, Turn.ALONE
-    return request, Turn.PATIENCE if impatient else turn
+    waited_s = now - queue.oldest_arrival
+    every = policy.fifo_turn if waited_s < policy.patience / 2 else policy.impatient_turn
+    impatient = waited_s >= policy.patience
+    chosen = queue.next(
+        now - policy.savable_share * policy.ttft_goal,
+        plain=impatient or (model.grants + 1) % every == 0,
+        given=state.tenants.given,
+        may_take=lambda tenant, waiting: _may_take(state, model, tenant, waiting, now),
+    )
+    if chosen is None or (len(queue) > 1 and not impatient):
+        return chosen
+    return chosen[0], Turn.PATIENCE if len(queue) > 1 else Turn.ALONE
+
+
+def _may_take(state: State, model: ModelState, tenant: str, waiting: int, now: float) -> bool:
+    """Whether one more slot for the tenant leaves those free that others need, if it floods the model."""
+    slots = model.slots
+    if slots < _LEAST_SHARED or waiting < state.policy.flood_backlog * slots:
+        return True
+    service_s = state.estimates.typical_service_s(model.variant)
+    return slots - model.sharing.busy > model.sharing.kept_from(tenant, slots, service_s, now)
+
+
+def _held_until(state: State, model: ModelState, now: float) -> float:
+    """Return until when the model's requests are held back for a fuller batch; now when they are not.
+
+    On a worker where another model computes and its models have requests waiting, one more model would slow
+    them all, while one more answer in a batch is nearly free. So a model that is idle there begins with
+    a full batch, or once its oldest request has waited for `batch_hold`.
+    """
+    until = model.queue.oldest_arrival + state.policy.batch_hold
+    if until <= now:
+        return now
+    for replica in islice(model.free.values(), MOST_COMPARED):
+        if replica.busy or not replica.worker.active or len(model.queue) > replica.slots:
+            return now
+        if not any(other.model.queue for other in replica.worker.replicas.values() if other is not replica):
+            return now
+    return until
 
 
 def _grant(state: State, model: ModelState, request: Arrived, turn: Turn, now: float) -> None:
@@ -91,6 +132,7 @@ def _take_slot(state: State, replica: Replica, request: Arrived, option: Replica
         worker.active += 1
         state.settle_worker(worker)
     replica.busy.add(request.request)
+    replica.model.sharing.took(request.tenant, now)
     replica.unload_asked = False
     replica.settle_slots()
     worker.reading[request.request] = option.prompt_s
@@ -135,7 +177,8 @@ def _refreshed(state: State) -> list[ModelState]:
 
 def _refresh(state: State, model: ModelState, now: float) -> Demand | None:
     """Bring the model's place among those that want a load up to date."""
-    demand = demand_of(model, state.estimates, state.policy, now)
+    shared = state.tenants.several(now)
+    demand = demand_of(model, state.estimates, state.policy, now, shared=shared)
     state.wanting.place(model.number, -demand.urgency if demand is not None else None)
     if demand is not None and not demand.overdue:
         _look_again(state, model, now - demand.waited_s + state.policy.drain_after, now)

@@ -116,6 +116,9 @@ class State:
         if worker.coming == variant:
             worker.coming = None
         replica.phase = Phase.GONE
+        for request in replica.busy:
+            model.sharing.gave_back(self.leases[request].request.tenant)
+            worker.reading.pop(request, None)
         replica.busy = set()
         replica.settle()
         worker.replicas.pop(variant, None)

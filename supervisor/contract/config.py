@@ -194,8 +194,12 @@ class SchedulingConfig(_Section):
     """A request older than this share of the goal counts as late."""
     fifo_turn: Annotated[int, Field(ge=2)] = 8
     """Every so many grants of a model go to the oldest request, late or not."""
-    patience: Seconds = 30.0
-    """A request older than this goes before all younger ones of its model."""
+    patience: Seconds = 60.0
+    """A request older than this goes before all younger ones of its tenant and model."""
+    impatient_turn: Annotated[int, Field(ge=1)] = 3
+    """What `fifo_turn` becomes once the oldest has waited for half of `patience`."""
+    batch_hold: Seconds = 5.0
+    """So long at most a model that is idle on a busy worker waits until its requests fill a batch."""
     late_weight: Annotated[float, Field(ge=0, le=1)] = 0.3
     """What a late request counts for, against one that can still meet the goal, where loads are decided."""
     load_lead: Annotated[float, Field(ge=0)] = 0.5
@@ -219,9 +223,15 @@ class SchedulingConfig(_Section):
     """Seconds that each other active model on a worker counts for where a load is placed."""
     affinity_bound: Annotated[float, Field(ge=1)] = 1.25
     """A conversation returns to its worker while that has at most this times the mean load."""
-    tenant_cap: Annotated[float, Field(ge=1)] = 4.0
-    """Where loads are decided, the waiting requests of one tenant count at most this many times the slots
-    of a replica."""
+    eviction_price: Annotated[float, Field(ge=0)] = 0.5
+    """A load may cost what it evicts only while this many times their worth is less than the waiting that
+    it relieves."""
+    tenant_cap: Annotated[float, Field(gt=0)] = 1.0
+    """Where loads are decided and there are several tenants, the waiting requests of one count at most
+    this many times the slots of a replica."""
+    flood_backlog: Annotated[float, Field(gt=0)] = 4.0
+    """A tenant floods a model when this many times the model's slots of its requests wait; then it leaves
+    slots to the others who use the model."""
     load_retry: Seconds = 30.0
     """A model that a worker could not load is not tried there again before this time; doubles each time."""
 
