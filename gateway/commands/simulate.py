@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -68,7 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, metavar="N", help="begin with this seed (default: the scenario's)"
     )
     parser.add_argument(
-        "--seeds", type=_count, default=1, metavar="N", help="take the mean over N seeds, from the first on"
+        "--seeds",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="take the mean over N seeds, from the first on (a trace stays the same)",
     )
     parser.add_argument("--rho", type=_positive, help="offered load (default: the scenario's)")
     parser.add_argument("--requests", type=_count, metavar="N", help="requests of a synthetic workload")
@@ -163,7 +168,7 @@ def _findings(
             yield task, find(study, *task, with_capacity=with_capacity)
             bar.advance(task)
     else:
-        with ProcessPoolExecutor(min(jobs, len(tasks))) as pool:
+        with ProcessPoolExecutor(min(jobs, len(tasks)), initializer=_end_when_interrupted) as pool:
             under_way: dict[Future[Finding], _Task] = {
                 pool.submit(find, study, *task, with_capacity=with_capacity): task for task in tasks
             }
@@ -171,6 +176,11 @@ def _findings(
                 yield under_way[future], future.result()
                 bar.advance(under_way[future])
     bar.end()
+
+
+def _end_when_interrupted() -> None:
+    """Let Ctrl-C end this process at once and without a word: the parent speaks."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class _ProgressBar:
