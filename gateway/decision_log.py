@@ -13,6 +13,8 @@ from typing import Final
 from gateway.decisions import Facts, choose, explained
 
 _LOAD_ENDS: Final = ("loaded", "load refused", "load broke off")
+_LOG_KEYS: Final = ("event", "level", "timestamp")
+"""In every line."""
 
 
 def explain_from_log(lines: Iterable[str], start: str) -> Facts:
@@ -27,12 +29,12 @@ def explain_from_log(lines: Iterable[str], start: str) -> Facts:
         entry = _entry(line)
         match entry.get("event"), entry.get("load"):
             case "load", int(number):
-                loads[number] = {**entry, "worker": _worker(entry)}
+                loads[number] = {**_without_log_keys(entry), "worker": _worker(entry)}
             case str(event), int(number) if event in _LOAD_ENDS and number in loads:
                 ended = {"seconds": entry.get("seconds"), "error": entry.get("error")}
                 loads[number] = loads[number] | ended
             case "request", _ if str(entry.get("id", "")).startswith(start):
-                found[entry["id"]] = explained(entry, loads)
+                found[entry["id"]] = explained(_without_log_keys(entry), loads)
     return found[choose(start, found)]
 
 
@@ -45,6 +47,10 @@ def _entry(line: str) -> Facts:
     except ValueError:
         return {}
     return entry if isinstance(entry, dict) else {}
+
+
+def _without_log_keys(entry: Facts) -> Facts:
+    return {key: value for key, value in entry.items() if key not in _LOG_KEYS}
 
 
 def _worker(entry: Facts) -> str:

@@ -51,21 +51,29 @@ class LoadTrace:
     room_s: float
     """From the decision until its victims were gone."""
     unloaded: list[str]
+    """Those of them that the gateway unloaded, by name."""
     victims: tuple[tuple[str, ...], ...]
     """Of each option, by name."""
-    took_s: float | None = None
+    began_at: float
+    """Monotonic, as all moments here that are called so."""
+    ended_at: float | None = None
     error: str | None = None
 
     @property
-    def under_way(self) -> bool:
-        """Whether it has neither come to its end nor failed."""
-        return self.took_s is None and self.error is None
+    def seconds(self) -> float | None:
+        """How long it took; None while it is under way, or when it failed."""
+        return None if self.ended_at is None or self.error is not None else self.ended_at - self.began_at
+
+    def ended(self, now: float, error: str | None = None) -> None:
+        """Note that it is done, or why it failed."""
+        self.ended_at, self.error = now, error
 
     def facts(self) -> Facts:
         """Return what the line `load` carries."""
         reason = self.reason
         return {
             "load": self.number,
+            "why": str(reason),
             "cause": reason.cause.name.lower(),
             "queued": reason.queued,
             "need": _round(reason.need),
@@ -79,25 +87,28 @@ class LoadTrace:
     def outcome(self) -> Facts:
         """Return the same and how it ended, so far as it did."""
         at = {"worker": self.instance.worker, "model": self.model}
-        return self.facts() | at | {"seconds": _round(self.took_s), "error": self.error}
+        return self.facts() | at | {"seconds": _round(self.seconds), "error": self.error}
 
 
 @dataclass(slots=True)
 class Attempt:
     """One attempt of a request at a worker, or the wait for one."""
 
+    arrived_at: float
+    """Of the request."""
     asked_s: float
     """Since the request arrived."""
     waited_s: float | None = None
     """Until the slot was granted; None when it never was."""
     grant: Grant | None = None
     load: LoadTrace | None = None
-    """How the chosen replica came to be there, when that was while the request waited."""
+    """How the chosen replica came to be there, when it was not ready yet as the request arrived."""
     error: str | None = None
 
-    def granted(self, grant: Grant, after_s: float, load: LoadTrace | None) -> None:
+    def granted(self, grant: Grant, after_s: float, decisions: Decisions) -> None:
         """Note the slot that it got `after_s` since the request arrived."""
-        self.waited_s, self.grant, self.load = after_s - self.asked_s, grant, load
+        self.waited_s, self.grant = after_s - self.asked_s, grant
+        self.load = decisions.load_of(grant, since=self.arrived_at + self.asked_s)
 
     def facts(self) -> Facts:
         """Return what stands in the list `attempts` of the line `request`."""
@@ -105,7 +116,8 @@ class Attempt:
         if self.grant is None:
             return {key: value for key, value in known.items() if value is not None}
         if self.load is not None:
-            known["load"] = self.load.number
+            after_s = _round(self.load.reason.at - self.arrived_at)
+            known |= {"load": self.load.number, "load_after_s": after_s}
         known |= _grant_facts(self.grant.instance, self.grant.reason)
         return {key: value for key, value in known.items() if value is not None}
 
@@ -138,7 +150,7 @@ class Decisions:
     _open: WeakValueDictionary[int, OpenRequest] = field(default_factory=WeakValueDictionary)
     """Held by those who handle them, so that none is left behind."""
     _ended: deque[_Ended] = field(default_factory=lambda: deque(maxlen=MOST_REQUESTS))
-    _loads: dict[tuple[Instance, float], LoadTrace] = field(default_factory=dict)
+    _loads: dict[tuple[Instance, Variant], LoadTrace] = field(default_factory=dict)
     _unloads: dict[tuple[Instance, Variant], float] = field(default_factory=dict)
     _number: int = 0
 
@@ -168,20 +180,22 @@ class Decisions:
             model=self.name(effect.variant),
             reason=reason,
             room_s=now - reason.at,
+            began_at=now,
             unloaded=[self.name(variant) for variant in gone],
             victims=tuple(tuple(map(self.name, option.victims)) for option in reason.options),
         )
-        _put(self._loads, (instance, reason.at), trace)
+        _put(self._loads, (instance, effect.variant), trace)
         return trace
 
     def unloading(self, effect: Unload, now: float) -> None:
         """Note that an unload begins."""
         _put(self._unloads, (effect.instance, effect.variant), now)
 
-    def load_of(self, grant: Grant) -> LoadTrace | None:
-        """Return the load for which a granted request waited."""
-        reason = grant.reason.load
-        return None if reason is None else self._loads.get((grant.instance, reason.at))
+    def load_of(self, grant: Grant, *, since: float) -> LoadTrace | None:
+        """Return the load for which a request waited `since` then: perhaps one begun for others before."""
+        trace = self._loads.get((grant.instance, grant.variant))
+        waited = trace is not None and trace.ended_at is not None and trace.ended_at >= since
+        return trace if waited else None
 
     # Asked ------------------------------------------------------------------------
 
@@ -206,7 +220,8 @@ class Decisions:
         """Return what is done for a request that has no slot."""
         if not request.attempts or request.attempts[-1].waited_s is not None:
             return {"state": "running"}
-        coming = [t for t in self._loads.values() if t.under_way and t.variant == request.variant]
+        mine = (trace for trace in self._loads.values() if trace.variant == request.variant)
+        coming = [trace for trace in mine if trace.ended_at is None]
         return {"state": "waiting", "loads_under_way": [_whole_load(trace.outcome()) for trace in coming]}
 
 

@@ -154,18 +154,17 @@ class Runtime:
 
     async def _load(self, effect: Load, trace: LoadTrace) -> None:
         where = {"worker": str(effect.instance), "model": trace.model, "load": trace.number}
-        _log.info("load", why=effect.why, **where | trace.facts())
-        started = self._clock()
+        _log.info("load", **where | trace.facts())
         try:
             resident = await self._loader.load(effect.instance, effect.variant)
         except (WorkerRefusedError, WorkerUnreachableError) as error:
             lasting = isinstance(error, WorkerRefusedError)
-            trace.error = str(error)
+            trace.ended(self._clock(), str(error))
             _log.warning("load refused" if lasting else "load broke off", error=str(error), **where)
             self.feed(LoadFailed(effect.instance, effect.variant, str(error), lasting=lasting))
         else:
-            trace.took_s = self._clock() - started
-            _log.info("loaded", seconds=round(trace.took_s, 3), slots=resident.slots, **where)
+            trace.ended(self._clock())
+            _log.info("loaded", seconds=trace.outcome()["seconds"], slots=resident.slots, **where)
             self.feed(Loaded(effect.instance, effect.variant, resident))
 
     async def _unload(self, effect: Unload) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from textwrap import wrap
 from typing import Any, Final
 
@@ -34,31 +34,14 @@ _REJECTIONS: Final = {
 _Row = dict[str, Any]
 _Cells = tuple[str, ...]
 
-_REPLICA_HEAD: Final[_Cells] = (
-    "WORKER",
-    "BUSY",
-    "PROMPTS BEFORE",
-    "ITS PROMPT",
-    "OTHER MODELS",
-    "TOTAL",
-    "",
-)
-_LOAD_HEAD: Final[_Cells] = (
-    "WORKER",
-    "LOADING",
-    "DRAINING",
-    "EVICTION",
-    "OTHER MODELS",
-    "TOTAL",
-    "",
-    "WOULD UNLOAD",
-)
+_REPLICA_HEAD: Final[_Cells] = ("  WORKER", "BUSY", "BEFORE IT", "ITS PROMPT", "CROWDING", "TOTAL", "")
+_LOAD_HEAD: Final[_Cells] = ("  WORKER", "LOAD", "DRAIN", "EVICTION", "CROWDING", "TOTAL", "WOULD UNLOAD")
 
 
 def explanation(document: _Row) -> Iterator[str]:
     """Yield the lines."""
     yield from _head(document)
-    attempts = document.get("attempts") or []
+    attempts = [one for one in document["attempts"] if document["state"] == "ended" or "worker" in one]
     for number, attempt in enumerate(attempts, start=1):
         yield ""
         yield from _attempt(attempt, f"Attempt {number}: " if len(attempts) > 1 else "")
@@ -86,13 +69,20 @@ def _ending(document: _Row) -> str:
         return f"Refused with {document.get('status')} after {total}: {why}. {document.get('error', '')}"
     facts = [
         f"status {document['status']}" if document.get("status") is not None else "",
-        f"{document['prompt_tokens']} tokens in" if document.get("prompt_tokens") else "",
-        f"{document['tokens']} tokens out" if document.get("tokens") is not None else "",
+        _tokens(document),
         f"first byte after {_seconds(document['first_byte_s'])}" if document.get("first_byte_s") else "",
         f"{total} in all",
     ]
     error = f". {document['error']}" if document.get("error") else ""
     return f"{str(document.get('outcome', '')).capitalize()}: {', '.join(filter(None, facts))}{error}"
+
+
+def _tokens(document: _Row) -> str:
+    """Return what was counted; of a prompt that nobody read there is only a guess."""
+    read, written = document.get("prompt_tokens"), document.get("tokens")
+    if written is None:
+        return ""
+    return f"{written} tokens out" if read is None else f"{read} tokens in and {written} out"
 
 
 # Attempts ---------------------------------------------------------------------
@@ -101,10 +91,10 @@ def _ending(document: _Row) -> str:
 def _attempt(attempt: _Row, label: str) -> Iterator[str]:
     waited = _seconds(attempt.get("waited_s"))
     if "worker" not in attempt:
-        yield f"{label}it never got a slot."
+        yield f"{label}No slot."
         return
     turn = _TURNS.get(attempt.get("turn", ""), "")
-    yield from _filled(f"{label}{attempt['worker']}, after a wait of {waited}. Its turn: {turn}.")
+    yield from _filled(f"{label}To {attempt['worker']} after a wait of {waited}; its turn: {turn}.")
     if attempt.get("load") is not None:
         yield from _load(attempt)
     yield from _replicas(attempt)
@@ -113,20 +103,22 @@ def _attempt(attempt: _Row, label: str) -> Iterator[str]:
 
 
 def _replicas(attempt: _Row) -> Iterator[str]:
-    options = attempt["options"]
-    servers = attempt.get("servers")
-    many = f" ({servers} workers may serve the model)" if servers and servers > 1 else ""
-    yield f"  Free slots, by the seconds until its answer would begin{many}:"
-    rows = [_REPLICA_HEAD]
-    rows += [_replica_row(option, "<- chosen" if at == 0 else "") for at, option in enumerate(options)]
-    yield from _indented(table(rows))
+    servers = attempt.get("servers") or 0
+    many = f"; {servers} workers may serve the model" if servers > 1 else ""
+    yield f"  Seconds until its answer would begin, where a slot was free{many}:"
+    rows = [_replica_row(option, _mark(at)) for at, option in enumerate(attempt["options"])]
+    yield from _indented(table([_REPLICA_HEAD, *rows]))
 
 
 def _replica_row(option: _Row, mark: str) -> _Cells:
     seconds = (option["backlog_s"], option["prompt_s"], option["crowding_s"], option["total_s"])
     cached = "knows the conversation" if option.get("cached") else ""
-    note = " ".join(filter(None, (mark, cached)))
-    return (option["worker"], f"{option['busy']} of {option['slots']}", *map(_number, seconds), note)
+    return (mark + option["worker"], f"{option['busy']} of {option['slots']}", *map(_number, seconds), cached)
+
+
+def _mark(at: int) -> str:
+    """Return what stands before the first, which was chosen."""
+    return "  " if at else "> "
 
 
 # Loads ------------------------------------------------------------------------
@@ -135,9 +127,12 @@ def _replica_row(option: _Row, mark: str) -> _Cells:
 def _load(attempt: _Row) -> Iterator[str]:
     load = attempt["load"]
     if "options" not in load:
-        yield "  The model was loaded there while it waited; the log has no line about that load."
+        yield "  It waited until the model was loaded there; the log has no line about that load."
         return
-    yield from _filled(f"The model was loaded there while it waited (load {load['load']}).", "  ")
+    offset = attempt.get("load_after_s", 0.0)
+    when = f"{_seconds(abs(offset))} {'after' if offset >= 0 else 'before'} it came"
+    text = f"It waited until the model was loaded there (load {load['load']}, decided {when})."
+    yield from _filled(text, "  ")
     yield from _load_facts(load)
 
 
@@ -146,10 +141,9 @@ def _load_facts(load: _Row) -> Iterator[str]:
         f"Why: {_CAUSES.get(load.get('cause', ''), load.get('cause'))}; {_waiters(load)}.", "  "
     )
     yield from _filled(f"{_room(load)} {_load_end(load)}", "  ")
-    yield "  Workers, by the seconds that the load would cost there:"
-    rows = [_LOAD_HEAD]
-    rows += [_load_row(option, "<- chosen" if at == 0 else "") for at, option in enumerate(load["options"])]
-    yield from _indented(table(rows))
+    yield "  Seconds that the load would cost, by worker:"
+    rows = [_load_row(option, _mark(at)) for at, option in enumerate(load["options"])]
+    yield from _indented(table([_LOAD_HEAD, *rows]))
 
 
 def _waiters(load: _Row) -> str:
@@ -178,15 +172,9 @@ def _load_end(load: _Row) -> str:
 
 
 def _load_row(option: _Row, mark: str) -> _Cells:
-    seconds = (
-        option["load_s"],
-        option["drain_s"],
-        option["eviction_s"],
-        option["crowding_s"],
-        option["total_s"],
-    )
-    victims = _listed(option["victims"])
-    return (option["worker"], *map(_number, seconds), mark, victims)
+    seconds = (option["load_s"], option["drain_s"], option["eviction_s"], option["crowding_s"])
+    total, victims = option["total_s"], ", ".join(option["victims"]) or "nothing"
+    return (mark + option["worker"], *map(_number, (*seconds, total)), victims)
 
 
 def _under_way(document: _Row) -> Iterator[str]:
@@ -210,14 +198,11 @@ def _number(value: float) -> str:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= _MOST_NAME else f"{name[: _MOST_NAME - 1]}…"
+    return _cut(name, _MOST_NAME)
 
 
-def _listed(names: Sequence[str]) -> str:
-    if not names:
-        return "nothing"
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return names[0] if len(names[0]) + len(more) <= _MOST_NAME and not more else f"{names[0][:24]}{more}"
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _filled(text: str, indent: str = "") -> list[str]:
@@ -225,4 +210,4 @@ def _filled(text: str, indent: str = "") -> list[str]:
 
 
 def _indented(lines: Iterable[str]) -> Iterator[str]:
-    return (f"    {line}" for line in lines)
+    return (_cut(f"  {line}", WIDTH) for line in lines)

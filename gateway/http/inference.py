@@ -70,7 +70,7 @@ class Exchange:
         """Return the event of the next attempt; each has an id of its own."""
         facts = self.facts
         return Arrived(
-            request=self.record.asks(self.variant),
+            request=self.record.asks(self.variant, self.arrived_at),
             variant=self.variant,
             arrived_at=self.arrived_at,
             deadline=self.deadline,

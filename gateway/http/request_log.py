@@ -74,16 +74,16 @@ class RequestRecord:
         """Note what was asked."""
         self.facts, self.model = facts, facts.model
 
-    def asks(self, variant: Variant) -> RequestId:
+    def asks(self, variant: Variant, arrived_at: float) -> RequestId:
         """Note an attempt and return its id, which no other has, though two clients may choose the same."""
         self.variant = variant
-        self.attempts.append(Attempt(time.monotonic() - self.started))
+        self.attempts.append(Attempt(arrived_at, time.monotonic() - self.started))
         return RequestId(f"{self.id}.{next(_numbers)}")
 
     def granted(self, grant: Grant) -> None:
         """Note where it runs, and why."""
         self.worker, self.why, self.queued_s = grant.instance.worker, grant.why, grant.queued_s
-        self.attempts[-1].granted(grant, time.monotonic() - self.started, self.decisions.load_of(grant))
+        self.attempts[-1].granted(grant, time.monotonic() - self.started, self.decisions)
 
     def first_byte(self) -> None:
         """Note that the answer begins."""

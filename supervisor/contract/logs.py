@@ -37,4 +37,17 @@ def processors(style: Literal["console", "json"]) -> list[structlog.typing.Proce
     ]
     if style == "json":
         return [*shared, structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
-    return [*shared, structlog.dev.ConsoleRenderer()]
+    return [*shared, _without_tables, structlog.dev.ConsoleRenderer()]
+
+
+def _without_tables(
+    _logger: Any,  # noqa: ANN401 -- structlog's protocol
+    _method: str,
+    event: structlog.typing.EventDict,
+) -> structlog.typing.EventDict:
+    """Leave out lists of lists and of objects, which are for programs: a person's line must stay a line."""
+    return {key: value for key, value in event.items() if not _is_table(value)}
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, list) and any(isinstance(row, list | dict) for row in value)
