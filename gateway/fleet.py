@@ -18,7 +18,7 @@ import structlog
 
 from gateway.doubts import Doubts
 from gateway.external.merging import merged
-from gateway.roster import ModelDetails, ModelRow, Roster, Target, instance_of
+from gateway.roster import Held, ModelDetails, ModelRow, Roster, Target, instance_of
 from gateway.scheduling.names import Instance, Variant
 from gateway.scheduling.types import Event, FleetChanged, Observed, Resident
 from gateway.workers.client import WorkerClient, WorkerRefusedError, WorkerUnreachableError
@@ -156,7 +156,10 @@ class Fleet:
 
     def _observed(self, status: WorkerStatus, residents: Mapping[str, Resident]) -> None:
         instance, seen = instance_of(status), self.roster.variants_on(status, residents)
-        self.roster.held[instance] = {variant.digest: variant for variant in seen}
+        self.roster.held[instance] = {
+            v.digest: Held(v, resident.context_length) for v, resident in seen.items()
+        }
+        self._tell_scheduler()
         self._feed(Observed(instance, seen))
 
     def _introduced(self, instance: Instance, task: asyncio.Task[None]) -> None:
@@ -194,7 +197,6 @@ class Fleet:
             return False
         if moves != self._moves[instance]:
             return False
-        self._tell_scheduler()
         self._observed(status, residents)
         return True
 
@@ -322,13 +324,13 @@ class Fleet:
         except TimeoutError as error:
             text = f"loading {row.name} took longer than gateway.load_timeout ({self._load_timeout_s:g} s)"
             raise WorkerRefusedError(text) from error
-        self._compare(instance, variant, after.listed)
+        self._compare(instance, Held(variant, after.resident.context_length), after.listed)
         return self.roster.judged(status, variant, after.resident)
 
-    def _compare(self, instance: Instance, variant: Variant, listed: Iterable[str]) -> None:
+    def _compare(self, instance: Instance, loaded: Held, listed: Iterable[str]) -> None:
         """An Ollama that made room by itself shows it in the list that ends a load."""
         held = self.roster.held.setdefault(instance, {})
-        held[variant.digest] = variant
+        held[loaded.variant.digest] = loaded
         if self.roster.weights_listed(listed) != held.keys():
             self.doubts.doubt(instance, "holds other models than were loaded there")
 
@@ -340,7 +342,8 @@ class Fleet:
                 await self._unload(instance, variant)
         finally:
             held = self.roster.held.get(instance, {})
-            if held.get(variant.digest) == variant:
+            there = held.get(variant.digest)
+            if there is not None and there.variant == variant:
                 del held[variant.digest]
 
     async def _unload(self, instance: Instance, variant: Variant) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.scheduling.names import Instance, Variant
 from gateway.scheduling.types import ReplicaBounds, Resident, WorkerView
@@ -17,7 +17,7 @@ from gateway.workers.devices import computes_on_gpu, device_of
 from gateway.workers.engines import honours, needs_context_in_requests, one_per_weights
 from gateway.workers.faults import fault_of
 from supervisor.contract.config import ModelConfig
-from supervisor.contract.fleet import FleetSnapshot, WorkerState, WorkerStatus
+from supervisor.contract.fleet import DeviceKind, FleetSnapshot, WorkerState, WorkerStatus
 from supervisor.contract.footprint import estimate
 from supervisor.contract.names import InvalidModelNameError, ModelName
 from supervisor.contract.wire import WEIGHTS_FIELD
@@ -88,6 +88,15 @@ class Target:
     """As the stores list it."""
 
 
+class Held(NamedTuple):
+    """A model that a process holds: its lists tell no options but the context."""
+
+    variant: Variant
+    """What it was loaded as."""
+    context_length: int
+    """Tokens per slot, as the worker tells; 0 where it does not."""
+
+
 @dataclass(slots=True)
 class Roster:
     """The last fleet snapshot and, per worker, the models that were last seen in its store."""
@@ -101,8 +110,8 @@ class Roster:
     """By worker name; outlives the process, so that a model stays known while its worker restarts."""
     passed: PassedVariants = field(default_factory=PassedVariants)
     """What requests brought with them."""
-    held: dict[Instance, dict[str, Variant]] = field(default_factory=dict)
-    """What each process was last seen or made to hold, by weights: its lists tell no options."""
+    held: dict[Instance, dict[str, Held]] = field(default_factory=dict)
+    """What each process was last seen or made to hold, by weights."""
     _details: dict[str, ModelDetails] = field(default_factory=dict)
     """By weights."""
     _weights: dict[str, str] = field(default_factory=dict)
@@ -224,6 +233,12 @@ class Roster:
         trained = details.trained_context if details is not None else None
         return min(ordered, trained or ordered)
 
+    def context_seen(self, status: WorkerStatus, variant: Variant) -> int:
+        """Return the tokens of one slot as the worker told, else as they are to be."""
+        held = self.held.get(instance_of(status), {}).get(variant.digest)
+        seen = held.context_length if held is not None and held.variant == variant else 0
+        return seen or self.context_on(status, variant)
+
     def own_options(self, status: WorkerStatus, variant: Variant) -> dict[str, int | bool]:
         """Return the runner options that the model has there anyway."""
         details = self.details_of(variant)
@@ -249,7 +264,7 @@ class Roster:
 
     def is_held(self, variant: Variant) -> bool:
         """Whether some worker holds it, as far as it was seen."""
-        return any(variant in held.values() for held in self.held.values())
+        return any(held.variant == variant for on in self.held.values() for held in on.values())
 
     def siblings(self, variant: Variant) -> list[Variant]:
         """Return all that is known of the same weights, itself included: an Ollama unloads them as one."""
@@ -299,11 +314,23 @@ class Roster:
         digest = self._weights.get(listed, listed)
         known = [row.variant for row in self.catalogues.get(status.worker, {}).values()]
         candidates = [v for v in (*known, *self.passed) if v.digest == digest]
-        believed = self.held.get(instance_of(status), {}).get(digest)
-        if believed is not None:
-            candidates.insert(0, believed)
+        before = self.held.get(instance_of(status), {}).get(digest)
+        if before is not None:
+            candidates.insert(0, before.variant)
         fitting = (v for v in candidates if self.context_on(status, v) == resident.context_length)
-        return next(fitting, believed or Variant(digest))
+        found = next(fitting, None if before is None else before.variant)
+        return self._stranger(status, Variant(digest), resident) if found is None else found
+
+    def _stranger(self, status: WorkerStatus, base: Variant, resident: Resident) -> Variant:
+        """Return what a context that nobody here ordered makes of a model: no runner for our requests.
+
+        What somebody else's worker gives a model unasked is not known, so there it is taken as it is.
+        """
+        remote = any(device.kind is DeviceKind.REMOTE for device in status.devices)
+        if remote or not resident.context_length:
+            return base
+        variant = Variant(base.digest, (("num_ctx", resident.context_length),))
+        return variant if self.passed.admit(variant, self.is_held) else base
 
     def _is_ready(self, status: WorkerStatus) -> bool:
         return status.state is WorkerState.READY and instance_of(status) in self.introduced

@@ -86,13 +86,16 @@ def _check_engines(roster: Roster, variant: Variant, target: Target) -> None:
 
 def note_context(roster: Roster, status: WorkerStatus, variant: Variant, record: RequestRecord) -> None:
     """Note with how many tokens a slot runs, and whether the prompt will fit."""
-    record.context_tokens = roster.context_on(status, variant)
+    record.context_tokens = roster.context_seen(status, variant)
     tokens = record.facts.longest_prompt_tokens if record.facts is not None else 0
-    if tokens > record.context_tokens:
-        record.warning = (
-            f"a prompt of about {tokens} tokens is longer than the context of {record.context_tokens}: "
-            "what does not fit is left out by the worker"
-        )
+    if tokens <= record.context_tokens:
+        return
+    told = (
+        f"a prompt of about {tokens} tokens is longer than the context of {record.context_tokens}: "
+        "what does not fit is left out by the worker"
+    )
+    if told not in record.warning:  # by an earlier attempt
+        record.warning = f"{record.warning}; {told}" if record.warning else told
 
 
 def body_for(target: Target, variant: Variant, parsed: ParsedRequest, surface: Surface) -> bytes:

@@ -202,6 +202,14 @@ async def test_restarted_gateway_knows_a_variant_again_by_its_context(tmp_path: 
     assert worker.loads == []
 
 
+async def test_context_that_nobody_ordered_is_not_used_and_goes(tmp_path: Path) -> None:
+    """A request would make Ollama load the model anew in its place, unseen; so the gateway does it."""
+    worker = FakeOllama("w0", loaded={"count"}, options={"count": {"num_ctx": 4096}})
+    async with gateway(tmp_path, worker, max_loaded_models=2) as bench:
+        assert (await bench.post()).status == 200
+    assert worker.load_options == [{}]
+
+
 # Faults ---------------------------------------------------------------------------------
 
 

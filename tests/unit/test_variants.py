@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.roster import ModelDetails, ModelRow, Roster, instance_of
+from gateway.roster import Held, ModelDetails, ModelRow, Roster, instance_of
 from gateway.scheduling.names import Variant
 from gateway.scheduling.types import Resident
 from gateway.variants import DEFAULTS, OptionError, PassedVariants, checked, with_options
@@ -151,5 +151,6 @@ def test_what_a_worker_holds_is_told_apart_by_its_context() -> None:
 
     assert seen(32) == [count_of(known).variant]
     assert seen(128) == [Variant(digest, (("num_ctx", 128),))]
-    known.held[instance_of(status)] = {digest: passed}
+    assert seen(96) == [Variant(digest, (("num_ctx", 96),))]
+    known.held[instance_of(status)] = {digest: Held(passed, 128)}
     assert seen(128) == [passed]
