@@ -78,7 +78,8 @@ def test_keys_are_keys(credential: str) -> None:
 )
 def test_session_is_what_the_client_calls_it(header: str) -> None:
     """Whatever is said in it; the model is in the key, and the identifier itself is not told."""
-    one, other = {"messages": [{"role": "user", "content": "a"}]}, {"messages": []}
+    one: dict[str, Any] = {"messages": [{"role": "user", "content": "a"}]}
+    other: dict[str, Any] = {"messages": []}
     session = facts(one, headers={header: "chat-1"}).session
     assert session == facts(other, headers={header: "chat-1"}).session
     assert session != facts(one, headers={header: "chat-2"}).session
