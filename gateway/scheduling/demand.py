@@ -5,9 +5,8 @@ Pure functions of a model's queue, its replicas and what was learned.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import inf, sqrt
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.scheduling.estimates import Estimates
 from gateway.scheduling.reasons import LoadCause
@@ -20,8 +19,7 @@ _OVERDUE: Final = 1e12
 """Above every weight that a queue can have."""
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(NamedTuple):
     """What a model's waiting requests amount to."""
 
     model: ModelState

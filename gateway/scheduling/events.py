@@ -6,7 +6,6 @@ from math import inf
 from typing import Final
 
 from gateway.scheduling.names import Instance, RequestId
-from gateway.scheduling.placement import fits_nowhere
 from gateway.scheduling.residency import Failure, ModelState, Phase, Replica, WorkerResidency
 from gateway.scheduling.state import AlarmKind, Lease, State
 from gateway.scheduling.tenants import PROMPT_SHARE
@@ -47,7 +46,7 @@ def arrived(state: State, event: Arrived, now: float) -> None:
         return
     if not event.avoid:
         state.estimates.arrived(event.variant, now)
-        state.tenants.asks(event.tenant, now)
+        state.tenants.askers.asks(event.tenant, now)
         model.sharing.asked(event.tenant, now)
     model.queue.push(event)
     state.tenants.waits(event.tenant)
@@ -60,8 +59,8 @@ def arrived(state: State, event: Arrived, now: float) -> None:
 def _admission(model: ModelState, *, returning: bool) -> Rejection | None:
     if not model.servers:
         return Rejection(RejectReason.UNKNOWN_MODEL, "no worker serves this model")
-    if not model.replicas and (too_large := fits_nowhere(model)) is not None:
-        return Rejection(RejectReason.NO_MEMORY, too_large)
+    if not model.replicas and model.too_large is not None:
+        return Rejection(RejectReason.NO_MEMORY, model.too_large)
     if returning or model.free or len(model.queue) < model.queue_bound:
         return None
     return Rejection(RejectReason.QUEUE_FULL, f"{model.queue_bound} requests wait for this model already")
@@ -121,13 +120,12 @@ def _free_slot(state: State, lease: Lease, now: float) -> None:
     replica.last_used = now
     if not replica.unload_asked:
         _note_wish(replica, request, now)
+    replica.settle_slots()
     if not replica.busy:
-        worker.active -= 1
         state.open(worker)
         due = now if replica.draining else replica.stays_until
         state.wake(due, AlarmKind.REPLICA, request.variant, worker.view.instance)
         state.settle_worker(worker)
-    replica.settle_slots()
     state.touch(replica.model)
     for other in worker.replicas.values():
         if other.model.queue and not other.busy:

@@ -6,9 +6,8 @@ several would wait for that (GreedyDual with arrival rates). Pure functions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import exp, inf
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.scheduling.demand import Demand
 from gateway.scheduling.estimates import Estimates
@@ -27,8 +26,7 @@ _DRAIN_SHARE: Final = 0.6
 """An answer under way has on average this share of a typical one before it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Victims:
+class Victims(NamedTuple):
     """What must go, and what that costs in seconds."""
 
     variants: tuple[Variant, ...]
@@ -36,15 +34,13 @@ class Victims:
     drain_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Blocked:
+class Blocked(NamedTuple):
     """There is no room now; `until` is when that may change by itself (infinity: never)."""
 
     until: float
 
 
-@dataclass(slots=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     replica: Replica
     worth_s: float
     drain_s: float

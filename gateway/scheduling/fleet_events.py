@@ -8,6 +8,7 @@ from math import inf
 
 from gateway.scheduling.events import refuse, unload
 from gateway.scheduling.names import Instance, RequestId, Variant
+from gateway.scheduling.placement import fits_nowhere
 from gateway.scheduling.queues import Weighing
 from gateway.scheduling.residency import ModelState, WorkerResidency
 from gateway.scheduling.state import AlarmKind, State
@@ -64,6 +65,7 @@ def _worker_changed(state: State, worker: WorkerResidency, view: WorkerView) -> 
 def _bound(state: State, model: ModelState) -> None:
     """Bring up to date what follows from the workers that may serve the model."""
     views = [worker.view for worker in model.servers.values()]
+    model.too_large = fits_nowhere(model)
     model.queue_bound = sum(view.max_queue for view in views)
     slots = max((view.num_parallel for view in views), default=1)
     model.queue.reweigh(Weighing(state.policy.late_weight, state.policy.tenant_cap * slots))

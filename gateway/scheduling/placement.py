@@ -52,9 +52,10 @@ def plan_load(
     for worker in workers:
         if not may_load(demand.model, worker):
             continue
-        found = victims_on(
-            worker, demand, need_bytes(demand.model, worker, estimates), estimates, policy, now
-        )
+        need = need_bytes(demand.model, worker, estimates)
+        if not demand.overdue and not worker.may_have_room(need):
+            continue
+        found = victims_on(worker, demand, need, estimates, policy, now)
         if isinstance(found, Blocked):
             again_at = min(again_at, found.until)
             continue

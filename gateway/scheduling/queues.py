@@ -7,9 +7,9 @@ Decides order only; knows no workers. Nothing is scanned: a request moves from f
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
 from math import inf
 
 from gateway.scheduling.names import RequestId
@@ -21,11 +21,11 @@ _Entry = tuple[float, RequestId]
 
 @dataclass(slots=True)
 class _Line:
-    """One tenant's requests: heaps by arrival, of which those that left are dropped when they come up."""
+    """One tenant's requests by arrival; those that left are dropped when they come up."""
 
-    fresh: list[_Entry] = field(default_factory=list)
+    fresh: deque[_Entry] = field(default_factory=deque)
     """Could still meet the goal when last looked at."""
-    late: list[_Entry] = field(default_factory=list)
+    late: deque[_Entry] = field(default_factory=deque)
     waiting: int = 0
     hopeful: int = 0
     """Of those that wait: whom a load begun now would still serve in time."""
@@ -58,8 +58,8 @@ class ModelQueue:
     """Those that come back from a worker which they avoid: they stand outside the lines."""
     _waiting: dict[RequestId, Arrived] = field(default_factory=dict)
     _lines: dict[str, _Line] = field(default_factory=dict)
-    _by_age: list[_Entry] = field(default_factory=list)
-    _hopeful: list[_Entry] = field(default_factory=list)
+    _by_age: deque[_Entry] = field(default_factory=deque)
+    _hopeful: deque[_Entry] = field(default_factory=deque)
     _hopeless_since: float = -inf
     """Requests that arrived before this moment are not hopeful any more."""
 
@@ -89,11 +89,11 @@ class ModelQueue:
         if request.avoid:
             self.returned[request.request] = request
         else:
-            heappush(line.fresh, entry)
-        heappush(self._by_age, entry)
+            _insert(line.fresh, entry)
+        _insert(self._by_age, entry)
         line.waiting += 1
         if request.arrived_at >= self._hopeless_since:
-            heappush(self._hopeful, entry)
+            _insert(self._hopeful, entry)
             line.hopeful += 1
         self._weigh(line)
 
@@ -130,7 +130,7 @@ class ModelQueue:
         self._hopeless_since = max(before, self._hopeless_since)
         hopeful = self._hopeful
         while hopeful and hopeful[0][0] < before:
-            request = self._waiting.get(heappop(hopeful)[1])
+            request = self._waiting.get(hopeful.popleft()[1])
             if request is not None:
                 line = self._lines[request.tenant]
                 line.hopeful -= 1
@@ -171,14 +171,14 @@ class ModelQueue:
         return [(tenant, head) for tenant, head in heads if head is not None]
 
     def _savable(self, line: _Line, late_before: float) -> _Entry | None:
-        while line.fresh:
-            entry = line.fresh[0]
-            if entry[1] not in self._waiting:
-                heappop(line.fresh)
-            elif entry[0] < late_before:
-                heappush(line.late, heappop(line.fresh))
-            else:
-                return entry
+        fresh, late, waiting = line.fresh, line.late, self._waiting
+        while fresh:
+            entry = fresh[0]
+            if entry[1] in waiting:
+                if entry[0] >= late_before:
+                    return entry
+                late.append(entry)
+            fresh.popleft()
         return None
 
     def _head(self, line: _Line) -> _Entry | None:
@@ -200,10 +200,21 @@ class ModelQueue:
         self._hopeful.clear()
 
 
-def _top(heap: list[_Entry], waiting: dict[RequestId, Arrived]) -> float:
-    """Return when the heap's first that still waits arrived; drop those before it that do not."""
-    while heap:
-        if heap[0][1] in waiting:
-            return heap[0][0]
-        heappop(heap)
+def _top(line: deque[_Entry], waiting: dict[RequestId, Arrived]) -> float:
+    """Return when the first that still waits arrived; drop those before it that do not."""
+    while line:
+        if line[0][1] in waiting:
+            return line[0][0]
+        line.popleft()
     return inf
+
+
+def _insert(line: deque[_Entry], entry: _Entry) -> None:
+    """Enter a request by its arrival: nearly always the last, and the first when it comes back."""
+    if not line or line[-1] <= entry:
+        line.append(entry)
+    elif entry < line[0]:
+        line.appendleft(entry)
+    else:
+        at = next(at for at in range(len(line) - 1, -1, -1) if line[at] <= entry)
+        line.insert(at + 1, entry)

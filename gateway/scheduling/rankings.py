@@ -36,6 +36,13 @@ class Ranking:
         """Return the numbers with the smallest keys."""
         return [number for _, number in islice(self._order, most)]
 
+    def key(self, number: int) -> float:
+        """Return the key of a thing that is in."""
+        return self._keys[number]
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._keys
+
     def __len__(self) -> int:
         return len(self._keys)
 

@@ -1,12 +1,12 @@
 """Why a request went where it went and what was loaded for it: the numbers that were compared, and words.
 
-Plain data that travels with the effects. The words are made only when somebody reads them.
+Plain tuples that travel with the effects. The words are made only when somebody reads them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from gateway.scheduling.names import Instance, Variant
 
@@ -21,8 +21,7 @@ class Turn(StrEnum):
     RETURNED = "comes back after a failed attempt"
 
 
-@dataclass(frozen=True, slots=True)
-class ReplicaOption:
+class ReplicaOption(NamedTuple):
     """A free replica that was considered for a request, in seconds until its answer would begin."""
 
     instance: Instance
@@ -43,8 +42,7 @@ class ReplicaOption:
         return self.backlog_s + self.prompt_s + self.crowding_s
 
 
-@dataclass(frozen=True, slots=True)
-class LoadOption:
+class LoadOption(NamedTuple):
     """A worker that was considered for a load, in seconds that it would cost."""
 
     instance: Instance
@@ -70,8 +68,7 @@ class LoadCause(StrEnum):
     KEPT = "the operator wants it kept"
 
 
-@dataclass(frozen=True, slots=True)
-class LoadReason:
+class LoadReason(NamedTuple):
     """Why a model was loaded, and why there."""
 
     cause: LoadCause
@@ -97,8 +94,7 @@ class LoadReason:
         return f"{self.cause}; {self.queued} wait; {room}; costs {chosen.total_s:.1f} s{against}"
 
 
-@dataclass(frozen=True, slots=True)
-class GrantReason:
+class GrantReason(NamedTuple):
     """Why a request got this slot now."""
 
     turn: Turn

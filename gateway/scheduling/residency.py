@@ -62,6 +62,7 @@ class Replica:
     slots_counted: int = 0
     coming_counted: int = 0
     room_counted: int = 0
+    active_counted: int = 0
 
     @property
     def live(self) -> bool:
@@ -107,6 +108,11 @@ class Replica:
 
     def settle_slots(self) -> None:
         """The same after nothing but a slot changed hands."""
+        active = max(1, self.size_bytes) if self.busy else 0
+        if active != self.active_counted:
+            self.worker.active += (active > 0) - (self.active_counted > 0)
+            self.worker.active_bytes += active - self.active_counted
+            self.active_counted = active
         if self.free_slots > 0:
             self.model.free[self.worker.view.instance] = self
         else:
@@ -127,6 +133,8 @@ class WorkerResidency:
     used_bytes: int = 0
     active: int = 0
     """Models that answer requests now."""
+    active_bytes: int = 0
+    """What those take."""
     reading: dict[RequestId, float] = field(default_factory=dict)
     """Prompts that are being read, in seconds that they need alone."""
 
@@ -146,6 +154,10 @@ class WorkerResidency:
         return self.active < len(self.replicas) or (
             len(self.replicas) < self.view.max_loaded_models and self.used_bytes < self.view.memory_bytes
         )
+
+    def may_have_room(self, need_bytes: int) -> bool:
+        """Whether so much might be free once all that is idle has gone; no is certain, yes is not."""
+        return self.view.memory_bytes - self.active_bytes >= need_bytes
 
     def holds(self, variant: Variant) -> bool:
         """Whether the model is here or on its way, and not on its way out."""
@@ -190,6 +202,8 @@ class ModelState:
     """Lasting failures in a row."""
     queue_bound: int = 0
     """Requests that may wait."""
+    too_large: str | None = None
+    """The numbers, if no worker could ever hold it."""
     sharing: Sharing = field(default_factory=Sharing)
     grants: int = 0
     known_slots: int | None = None

@@ -11,7 +11,7 @@ from typing import Final
 from gateway.scheduling.demand import Demand, demand_of, kept_demand
 from gateway.scheduling.dispatch import MOST_COMPARED, MOST_TOLD, bounded_load, compare, usable
 from gateway.scheduling.events import enter_replica, refuse, stop_waiting, unload
-from gateway.scheduling.placement import NoPlan, Plan, need_bytes, plan_load
+from gateway.scheduling.placement import NoPlan, Plan, may_load, need_bytes, plan_load
 from gateway.scheduling.reasons import GrantReason, ReplicaOption, Turn
 from gateway.scheduling.residency import ModelState, Phase, Replica, WorkerResidency
 from gateway.scheduling.state import AlarmKind, Lease, State
@@ -128,13 +128,13 @@ def _may_return(state: State, replica: Replica) -> bool:
 
 def _take_slot(state: State, replica: Replica, request: Arrived, option: ReplicaOption, now: float) -> None:
     worker = replica.worker
-    if not replica.busy:
-        worker.active += 1
-        state.settle_worker(worker)
+    was_idle = not replica.busy
     replica.busy.add(request.request)
     replica.model.sharing.took(request.tenant, now)
     replica.unload_asked = False
     replica.settle_slots()
+    if was_idle:
+        state.settle_worker(worker)
     worker.reading[request.request] = option.prompt_s
     charge = PROMPT_SHARE * request.prompt_tokens + state.estimates.output_tokens(request.variant)
     state.tenants.charge(request.tenant, charge)
@@ -150,16 +150,36 @@ def _place(state: State, now: float) -> None:
     for model in _refreshed(state):
         _refresh(state, model, now)
     opened = [worker for worker in state.opened.values() if worker.accepts_load]
-    numbers = set(state.wanting.first(SHORTLIST)) if opened else set()
-    numbers.update(model.number for model in state.touched.values())
-    demands = [
-        demand for number in numbers if (demand := _refresh(state, state.by_number[number], now)) is not None
-    ]
-    for demand in sorted(demands, key=lambda demand: (-demand.urgency, demand.model.number)):
-        everywhere = demand.model.variant in state.touched
-        _load(state, demand, None if everywhere else opened, now)
+    for number in _most_urgent(state, opened, now):
+        model = state.by_number[number]
+        demand = _refresh(state, model, now)
+        if demand is not None:
+            _load(state, demand, None if model.variant in state.touched else opened, now)
     for model in list(state.short.values()):
         _keep(state, model, now)
+
+
+def _most_urgent(state: State, opened: list[WorkerResidency], now: float) -> list[int]:
+    """Return the models that might be loaded now: those touched, and the most urgent for what opened."""
+    for model in state.touched.values():
+        _refresh(state, model, now)
+    wanting = state.wanting
+    if not opened or len(wanting) > SHORTLIST:
+        first = wanting.first(SHORTLIST) if opened else []
+        others = (model.number for model in state.touched.values() if model.number not in first)
+        touched = sorted((number for number in others if number in wanting), key=wanting.key)
+        return [n for n in first if _might_fit(state, n, opened)] + touched
+    for number in wanting.first(SHORTLIST):
+        _refresh(state, state.by_number[number], now)
+    return wanting.first(SHORTLIST)
+
+
+def _might_fit(state: State, number: int, opened: list[WorkerResidency]) -> bool:
+    model = state.by_number[number]
+    return model.variant in state.touched or any(
+        may_load(model, worker) and worker.may_have_room(need_bytes(model, worker, state.estimates))
+        for worker in opened
+    )
 
 
 def _keep(state: State, model: ModelState, now: float) -> None:
@@ -177,7 +197,7 @@ def _refreshed(state: State) -> list[ModelState]:
 
 def _refresh(state: State, model: ModelState, now: float) -> Demand | None:
     """Bring the model's place among those that want a load up to date."""
-    shared = state.tenants.several(now)
+    shared = state.tenants.askers.several(now)
     demand = demand_of(model, state.estimates, state.policy, now, shared=shared)
     state.wanting.place(model.number, -demand.urgency if demand is not None else None)
     if demand is not None and not demand.overdue:
@@ -207,7 +227,7 @@ def _candidates(state: State, demand: Demand) -> list[WorkerResidency]:
     servers = demand.model.servers
     if len(servers) <= 2 * SHORTLIST:
         return list(servers.values())
-    return (state.accepting if demand.overdue else state.open_workers).some(2 * SHORTLIST)
+    return (state.accepting if demand.overdue else state.open_workers).some(SHORTLIST)
 
 
 def _look_again(state: State, model: ModelState, when: float, now: float) -> None:

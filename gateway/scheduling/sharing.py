@@ -7,7 +7,7 @@ wait for one to end. So as many slots as their own rate needs stay free of the f
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import ceil, exp, sqrt
+from math import ceil, exp, inf, sqrt
 from typing import Final
 
 from gateway.scheduling.estimates import FAST_S
@@ -16,6 +16,30 @@ RECENT_S: Final = 120.0
 """A tenant that asked for the model within this time is one of those who use it."""
 MOST_REMEMBERED: Final = 64
 """Tenants of a model; beyond this those that are not recent are forgotten."""
+
+
+@dataclass(slots=True)
+class Askers:
+    """Whether one tenant alone asks, or several do: enough is who asked last, and when another did."""
+
+    _latest: str = ""
+    _latest_at: float = -inf
+    _another_at: float = -inf
+
+    def asks(self, tenant: str, now: float) -> None:
+        """A tenant has a new request."""
+        if tenant != self._latest:
+            self._latest, self._another_at = tenant, self._latest_at
+        self._latest_at = now
+
+    def several(self, now: float) -> bool:
+        """Whether more than one tenant asked lately."""
+        return now - self._another_at < RECENT_S
+
+    def another_than(self, tenant: str, now: float) -> bool:
+        """Whether anybody else than this tenant asked lately."""
+        asked_at = self._another_at if tenant == self._latest else self._latest_at
+        return now - asked_at < RECENT_S
 
 
 @dataclass(slots=True)
@@ -33,6 +57,10 @@ class Sharing:
 
     busy: int = 0
     """Slots that are taken."""
+    askers: Askers = field(default_factory=Askers)
+    _rate: float = 0.0
+    """Of all tenants."""
+    _asked_at: float = 0.0
     _uses: dict[str, _Use] = field(default_factory=dict)
 
     def asked(self, tenant: str, now: float) -> None:
@@ -41,15 +69,19 @@ class Sharing:
         if use is None:
             if len(self._uses) >= MOST_REMEMBERED:
                 self._forget(now)
-            self._uses[tenant] = _Use(1 / FAST_S, now)
-            return
-        use.rate = use.rate * exp((use.asked_at - now) / FAST_S) + 1 / FAST_S
-        use.asked_at = now
+            use = self._uses[tenant] = _Use(0.0, now)
+        use.rate = _decayed(use.rate, now - use.asked_at) + 1 / FAST_S
+        self._rate = _decayed(self._rate, now - self._asked_at) + 1 / FAST_S
+        use.asked_at = self._asked_at = now
+        self.askers.asks(tenant, now)
 
     def took(self, tenant: str, now: float) -> None:
         """Count a slot that was granted."""
         self.busy += 1
-        self._uses.setdefault(tenant, _Use(0.0, now)).held += 1
+        use = self._uses.get(tenant)
+        if use is None:
+            use = self._uses[tenant] = _Use(0.0, now)
+        use.held += 1
 
     def gave_back(self, tenant: str) -> None:
         """Count a slot that is free again."""
@@ -62,14 +94,18 @@ class Sharing:
         What the others hold at their rate (Little's law) and its square root for chance, less what they
         hold now, at least one; but never all, and none while nobody else uses the model.
         """
-        others = [use for name, use in self._uses.items() if name != tenant]
-        if not any(now - use.asked_at < RECENT_S for use in others):
+        if not self.askers.another_than(tenant, now):
             return 0
-        rate = sum(use.rate * exp((use.asked_at - now) / FAST_S) for use in others)
-        expected = rate * service_s
-        wanted = ceil(expected + sqrt(expected) - sum(use.held for use in others))
+        own = self._uses[tenant]
+        rate = _decayed(self._rate, now - self._asked_at) - _decayed(own.rate, now - own.asked_at)
+        expected = max(0.0, rate) * service_s
+        wanted = ceil(expected + sqrt(expected) - (self.busy - own.held))
         return min(slots - 1, max(1, wanted))
 
     def _forget(self, now: float) -> None:
         uses = self._uses.items()
         self._uses = {name: use for name, use in uses if use.held or now - use.asked_at < RECENT_S}
+
+
+def _decayed(rate: float, passed_s: float) -> float:
+    return rate * exp(-passed_s / FAST_S)

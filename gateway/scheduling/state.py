@@ -111,8 +111,6 @@ class State:
         """Forget a replica; the requests that hold its slots keep their leases and free nothing any more."""
         worker, model = replica.worker, replica.model
         variant, instance = model.variant, worker.view.instance
-        if replica.busy:
-            worker.active -= 1
         if worker.coming == variant:
             worker.coming = None
         replica.phase = Phase.GONE

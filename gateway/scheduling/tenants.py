@@ -8,10 +8,9 @@ tenant that comes back starts with those that are active, so that nobody saves u
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import inf
 from typing import Final
 
-from gateway.scheduling.sharing import RECENT_S
+from gateway.scheduling.sharing import Askers
 
 PROMPT_SHARE: Final = 0.25
 """What a prompt's token costs, against an answer's."""
@@ -26,25 +25,11 @@ class Tenants:
     _given: dict[str, float] = field(default_factory=dict)
     _waiting: dict[str, int] = field(default_factory=dict)
     """How many requests of a tenant wait."""
-    _latest: str = ""
-    """Who asked last."""
-    _latest_at: float = -inf
-    _another_at: float = -inf
-    """When somebody else asked last."""
+    askers: Askers = field(default_factory=Askers)
 
     def given(self, tenant: str) -> float:
         """Return the tenant's counter."""
         return self._given.get(tenant, 0.0)
-
-    def asks(self, tenant: str, now: float) -> None:
-        """The tenant has a new request."""
-        if tenant != self._latest:
-            self._latest, self._another_at = tenant, self._latest_at
-        self._latest_at = now
-
-    def several(self, now: float) -> bool:
-        """Whether more than one tenant asked for something lately."""
-        return now - self._another_at < RECENT_S
 
     def waits(self, tenant: str) -> None:
         """A request of the tenant began to wait."""
