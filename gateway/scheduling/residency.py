@@ -67,14 +67,13 @@ class Replica:
     @property
     def live(self) -> bool:
         """Whether it takes requests, or will once it is loaded."""
-        return self.worker.view.ready and not self.draining and self.phase not in _LEAVING
+        return self.phase not in _LEAVING and not self.draining and self.worker.serves(self.model.variant)
 
     @property
     def free_slots(self) -> int:
         """Slots that may be granted now."""
-        if self.phase is not Phase.RESIDENT or self.draining or not self.worker.view.ready:
-            return 0
-        return self.slots - len(self.busy)
+        usable = self.phase is Phase.RESIDENT and not self.draining
+        return self.slots - len(self.busy) if usable and self.worker.serves(self.model.variant) else 0
 
     @property
     def idle(self) -> bool:
@@ -142,6 +141,10 @@ class WorkerResidency:
     def busy(self) -> int:
         """Requests that hold a slot here."""
         return sum(len(replica.busy) for replica in self.replicas.values())
+
+    def serves(self, variant: Variant) -> bool:
+        """Whether it is up and may serve the model; somebody else may have loaded another one."""
+        return self.view.ready and variant in self.view.servable
 
     @property
     def accepts_load(self) -> bool:
