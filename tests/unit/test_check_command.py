@@ -217,7 +217,7 @@ def test_an_unknown_command_is_refused_with_those_there_are() -> None:
     assert done.returncode == 2
     assert done.stderr == (
         "corral: there is no command 'chek'; did you mean check? "
-        "Commands: check, gateway, init, models, ps, run, up\n"
+        "Commands: check, explain, gateway, init, models, ps, run, simulate, up\n"
     )
 
 
