@@ -69,6 +69,6 @@ class AdminHandlers:
         return {**shown, "phase": "draining" if replica.draining else replica.phase}
 
     def _queue(self) -> list[dict[str, Any]]:
-        rows = self._fleet.roster.models()
-        queued = ((row.name, self._runtime.scheduler.queued(row.variant)) for row in rows)
+        roster, queued_of = self._fleet.roster, self._runtime.scheduler.queued
+        queued = ((row.name, sum(map(queued_of, roster.siblings(row.variant)))) for row in roster.models())
         return [{"model": name, "waiting": waiting} for name, waiting in queued if waiting]

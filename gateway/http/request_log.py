@@ -26,6 +26,7 @@ _log = structlog.get_logger("request")
 _CLIENT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _MAX_HEADER_CHARACTERS: Final = 500
 """Clients write what they like into options; a header must stay small."""
+_MAX_NAME_CHARACTERS: Final = 200
 _numbers: Final = count(1)
 
 
@@ -72,7 +73,7 @@ class RequestRecord:
 
     def parsed(self, facts: Facts) -> None:
         """Note what was asked."""
-        self.facts, self.model = facts, facts.model
+        self.facts, self.model = facts, facts.model[:_MAX_NAME_CHARACTERS]
 
     def asks(self, variant: Variant, arrived_at: float) -> RequestId:
         """Note an attempt and return its id, which no other has, though two clients may choose the same."""
