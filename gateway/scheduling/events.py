@@ -94,7 +94,7 @@ def ended(state: State, event: Left | Finished, now: float) -> None:
         return
     if isinstance(event, Finished):
         _learn(state, lease, event, now)
-    elif event.request in lease.replica.worker.reading:
+    elif not lease.answered:
         state.tenants.charge(lease.request.tenant, -lease.charged)  # it was given nothing
     if event.request in lease.replica.busy:
         _free_slot(state, lease, now)
@@ -147,6 +147,7 @@ def answering(state: State, event: Answering, now: float) -> None:
     lease = state.leases.get(event.request)
     if lease is None:
         return
+    lease.answered = True
     worker = lease.replica.worker
     if (
         worker.reading.pop(event.request, None) is not None
@@ -179,6 +180,7 @@ def loaded(state: State, event: Loaded, now: float) -> None:
 
 def _believe(state: State, replica: Replica, resident: Resident, now: float) -> None:
     """Take what is seen of a resident replica."""
+    was_faulty = replica.resident is not None and bool(replica.resident.fault)
     replica.resident, replica.slots = resident, resident.slots
     replica.model.known_slots = resident.slots
     replica.size_bytes = resident.size_bytes
@@ -188,7 +190,7 @@ def _believe(state: State, replica: Replica, resident: Resident, now: float) -> 
     state.touch(replica.model)
     state.open(worker)
     state.settle_worker(worker)
-    if resident.fault and not replica.draining:
+    if resident.fault and not was_faulty:
         _reject_replica(state, replica, resident.fault, now)
 
 
@@ -248,6 +250,7 @@ def observed(state: State, event: Observed, now: float) -> None:
     for variant, replica in list(worker.replicas.items()):
         if replica.idle and variant not in event.residents:
             state.drop(replica)
+    _drop_outdated_plan(state, worker, event)
     for variant, resident in event.residents.items():
         known = worker.replicas.get(variant) or enter_replica(
             worker, state.model(variant), Phase.RESIDENT, now
@@ -255,6 +258,18 @@ def observed(state: State, event: Observed, now: float) -> None:
         if known.phase is Phase.RESIDENT:
             state.estimates.measured(variant, resident.size_bytes)
             _believe(state, known, resident, now)
+
+
+def _drop_outdated_plan(state: State, worker: WorkerResidency, event: Observed) -> None:
+    """Have a load planned anew if somebody else was quicker, or took the room that it counted on."""
+    plan = worker.replicas.get(worker.coming) if worker.coming is not None else None
+    if plan is None or plan.phase is not Phase.PLANNED:
+        return
+    for variant, resident in event.residents.items():
+        known = worker.replicas.get(variant)
+        if known is None or known is plan or known.size_bytes < resident.size_bytes:
+            state.drop(plan)
+            return
 
 
 def enter_replica(worker: WorkerResidency, model: ModelState, phase: Phase, now: float) -> Replica:

@@ -197,7 +197,7 @@ def _refreshed(state: State) -> list[ModelState]:
 
 def _refresh(state: State, model: ModelState, now: float) -> Demand | None:
     """Bring the model's place among those that want a load up to date."""
-    shared = state.tenants.askers.several(now)
+    shared = model.sharing.askers.several(now)
     demand = demand_of(model, state.estimates, state.policy, now, shared=shared)
     state.wanting.place(model.number, -demand.urgency if demand is not None else None)
     if demand is not None and not demand.overdue:
@@ -274,18 +274,9 @@ def _drop_idle_plans(state: State, now: float) -> None:
         if not plans or model.queue or len(model.live) <= model.bounds.least:
             continue
         for plan in plans:
-            _give_back(state, plan, now)
-
-
-def _give_back(state: State, plan: Replica, now: float) -> None:
-    worker = plan.worker
-    state.drop(plan)
-    for variant in plan.victims & worker.replicas.keys():
-        victim = worker.replicas[variant]
-        if victim.phase is Phase.RESIDENT:
-            victim.draining = False
-            victim.settle()
-            _dispatch(state, victim.model, now)
+            state.drop(plan)
+            for victim in list(plan.worker.replicas.values()):
+                _dispatch(state, victim.model, now)
 
 
 def _reject_unloadable(state: State, model: ModelState) -> None:

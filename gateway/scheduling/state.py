@@ -31,6 +31,8 @@ class Lease:
     granted_at: float
     charged: float
     """Virtual tokens."""
+    answered: bool = False
+    """Its first token is there."""
 
 
 class AlarmKind(IntEnum):
@@ -121,9 +123,19 @@ class State:
         replica.settle()
         worker.replicas.pop(variant, None)
         model.replicas.pop(instance, None)
+        for victim in worker.replicas.values():
+            if victim.model.variant in replica.victims:
+                self._spare(victim)
         self.touch(model)
         self.open(worker)
         self.settle_worker(worker)
+
+    def _spare(self, victim: Replica) -> None:
+        """Have a replica stay that was to make room, unless it is not as it has to be."""
+        if victim.phase is Phase.RESIDENT and not (victim.resident is not None and victim.resident.fault):
+            victim.draining = False
+            victim.settle()
+            self.touch(victim.model)
 
     def wake(
         self, when: float, kind: AlarmKind, what: RequestId | Variant, where: Instance | None = None
