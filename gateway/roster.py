@@ -257,6 +257,11 @@ class Roster:
             return []
         return [name for name, _ in variant.options if not any(honours(s.engine, name) for s in servers)]
 
+    def is_kept_everywhere(self, variant: Variant) -> bool:
+        """Whether every worker that may serve the model has to hold just this variant of it."""
+        bounds = self.bounds().get(variant)
+        return bounds is not None and bounds.least >= len(self._servers(variant))
+
     def knows(self, variant: Variant) -> bool:
         """Whether some name stands for the variant, or a request brought it."""
         rows = (row for rows in self.catalogues.values() for row in rows.values())

@@ -55,7 +55,8 @@ class Contexts:
             record.warning = f"num_ctx {asked} is more than the {trained} tokens the model was trained for"
             options["num_ctx"] = trained
         variant = roster.variant_with(target.variant, options)
-        _check_engines(roster, variant, target)
+        if variant != target.variant:
+            _check_workers(roster, variant, target)
         if not self.fleet.admit(variant):
             text = (
                 f"{MOST_VARIANTS} different sets of runner options are in use; try again, or leave them out"
@@ -76,11 +77,17 @@ class Contexts:
             )
 
 
-def _check_engines(roster: Roster, variant: Variant, target: Target) -> None:
+def _check_workers(roster: Roster, variant: Variant, target: Target) -> None:
+    """Refuse what no worker will ever run, rather than let it wait."""
+    options = ", ".join(name for name, _ in variant.options)
     refused = roster.refusing(variant)
     if refused:
+        text = f"no worker of {target.name} can run it with {', '.join(refused)}: leave that option out"
+        raise BadRequestError(text)
+    if roster.is_kept_everywhere(target.variant):
         raise BadRequestError(
-            f"no worker of {target.name} can run it with {', '.join(refused)}: leave that option out"
+            f"{target.name} is kept loaded as configured on all its workers (pin, min_replicas), "
+            f"so that none can run it with other options: leave out {options}"
         )
 
 

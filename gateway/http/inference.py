@@ -235,7 +235,7 @@ class InferenceHandlers:
         response.headers["Content-Type"] = reply.content_type
         response.content_length = reply.content_length
         await response.prepare(exchange.request)
-        end = EndOfStream(surface.final_mark(exchange.request.path))
+        end = EndOfStream(surface.final_mark(exchange.request.path), surface.frame_end)
         must_end = exchange.facts.stream and _is_ok(reply)
         try:
             await pump(reply.chunks(), response.write, end, must_end=must_end)
@@ -246,7 +246,9 @@ class InferenceHandlers:
             record.finish("broken", status=reply.status, error=str(error))
             _abort(exchange.request)
         else:
-            counts = surface.counts(exchange.request.path, end.tail) if _is_ok(reply) else Counts()
+            counts = (
+                surface.counts(exchange.request.path, end.tail, end.frames) if _is_ok(reply) else Counts()
+            )
             lease.ended_well = _is_ok(reply)
             lease.output_tokens, lease.prompt_tokens = counts
             record.finish("done", status=reply.status, counts=counts)

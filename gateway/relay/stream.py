@@ -17,10 +17,13 @@ _TAIL_BYTES = 2048
 
 @dataclass(slots=True)
 class EndOfStream:
-    """Sees the final mark go by, also when it is split between two chunks."""
+    """Sees the final mark go by, also when it is split between two chunks, and counts the frames."""
 
     mark: bytes
+    frame_end: bytes
+    """What no frame contains and each ends with."""
     seen: bool = False
+    frames: int = 0
     tail: bytes = b""
     bytes_sent: int = 0
 
@@ -29,6 +32,8 @@ class EndOfStream:
         self.bytes_sent += len(chunk)
         joined = self.tail + chunk
         self.seen = self.seen or joined.find(self.mark, max(0, len(self.tail) - len(self.mark))) >= 0
+        split = self.tail[len(self.tail) - len(self.frame_end) + 1 :] if len(self.frame_end) > 1 else b""
+        self.frames += (split + chunk).count(self.frame_end)
         self.tail = joined[-_TAIL_BYTES:]
 
 

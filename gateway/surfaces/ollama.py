@@ -35,6 +35,7 @@ class OllamaSurface:
     name = "ollama"
     routes = frozenset({"/api/generate", "/api/chat", "/api/embed", "/api/embeddings"})
     carries_context = True
+    frame_end = b"\n"
 
     def parse(self, route: str, body: bytes, caller: Caller = NOBODY) -> ParsedRequest:
         """Read a request and take out what is the gateway's to decide: keep_alive and runner options."""
@@ -65,7 +66,7 @@ class OllamaSurface:
         r"""Return the last frame's mark; inside a JSON text its quotes would be escaped."""
         return b'"done":true'
 
-    def counts(self, route: str, tail: bytes) -> Counts:
+    def counts(self, route: str, tail: bytes, frames: int) -> Counts:  # noqa: ARG002 -- the last one tells
         """Return `eval_count` and `prompt_eval_count` of the last frame."""
         output = last_count(b'"eval_count":', tail) if route in _STREAMED else 0
         return Counts(output, last_count(b'"prompt_eval_count":', tail))

@@ -21,6 +21,8 @@ from gateway.surfaces.surface import (
 )
 
 _EMBEDS: Final = "/v1/embeddings"
+_FRAMES_WITHOUT_TOKEN: Final = 2
+"""The one with the reason why it ended, and the mark of the end."""
 _ERROR_TYPE: Final = {400: "invalid_request_error", 404: "not_found_error", 413: "invalid_request_error"}
 
 
@@ -30,6 +32,7 @@ class OpenAISurface:
     name = "openai"
     routes = frozenset({"/v1/chat/completions", "/v1/completions", _EMBEDS})
     carries_context = False
+    frame_end = b"\n\n"
 
     def parse(self, route: str, body: bytes, caller: Caller = NOBODY) -> ParsedRequest:
         """Read a request; its bytes go to the worker as they are."""
@@ -52,10 +55,14 @@ class OpenAISurface:
         """Return the last event; inside a JSON text it could not stand at a line's start."""
         return b"data: [DONE]"
 
-    def counts(self, route: str, tail: bytes) -> Counts:
-        """Return those of `usage`, which a stream has only when the client asked for it."""
-        output = last_count(b'"completion_tokens":', tail) if route != _EMBEDS else 0
-        return Counts(output, last_count(b'"prompt_tokens":', tail))
+    def counts(self, route: str, tail: bytes, frames: int) -> Counts:
+        """Return those of `usage`, which a stream has only when the client asked for it; else its frames."""
+        prompt = last_count(b'"prompt_tokens":', tail)
+        if route == _EMBEDS:
+            return Counts(0, prompt)
+        told = last_count(b'"completion_tokens":', tail)
+        streamed = frames - _FRAMES_WITHOUT_TOKEN if frames > _FRAMES_WITHOUT_TOKEN else None
+        return Counts(streamed if told is None else told, prompt)
 
 
 def error_object(status: int, message: str) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Facts:
 
 
 class Counts(NamedTuple):
-    """Tokens as the worker counted them; None where it does not tell."""
+    """Tokens as the worker counted them, or sent them; None where neither can be told."""
 
     output: int | None = None
     prompt: int | None = None
@@ -104,8 +104,15 @@ class Surface(Protocol):
     def final_mark(self, route: str) -> bytes:
         """Return the bytes that a stream which ended well contains in its last frames."""
 
-    def counts(self, route: str, tail: bytes) -> Counts:
-        """Return what the end of an answer tells; an embedding has generated no tokens."""
+    frame_end: bytes
+    """What each frame of a stream ends with, and none contains."""
+
+    def counts(self, route: str, tail: bytes, frames: int) -> Counts:
+        """Return what the end of an answer tells; an embedding has generated no tokens.
+
+        `frames` says how many a stream had, for APIs whose last frame may tell nothing: a worker sends a
+        frame a token.
+        """
 
 
 def read_object(body: bytes) -> dict[str, Any]:

@@ -170,6 +170,20 @@ async def test_embedded_workers_honour_a_context_and_refuse_the_rest(tmp_path: P
     assert "with num_thread: leave that option out" in answer.text
 
 
+async def test_pinned_model_leaves_its_last_worker_to_no_variant(tmp_path: Path) -> None:
+    """What could never be loaded is refused at once; on a second worker it may be."""
+    models = {"count": ModelConfig(pin=True)}
+    async with gateway(tmp_path, FakeOllama("w0"), wishes=models, scheduling=PASS) as bench:
+        answer = await bench.post(options={"num_ctx": 128})
+        assert answer.status == 400
+        assert "kept loaded as configured on all its workers" in answer.text
+        assert (await bench.post(options={"num_ctx": 64})).status == 200
+    workers = FakeOllama("w0"), FakeOllama("w1")
+    async with gateway(tmp_path, *workers, wishes=models, scheduling=PASS) as bench:
+        assert (await bench.post(options={"num_ctx": 128})).status == 200
+        assert sorted(str(worker.load_options) for worker in workers) == ["[{'num_ctx': 128}]", "[{}]"]
+
+
 async def test_aliases_and_openai_run_on_the_configured_variant(tmp_path: Path) -> None:
     """An alias may bring options; a /v1 body cannot."""
     worker = FakeOllama("w0")

@@ -62,16 +62,26 @@ async def test_last_frame_is_seen_however_it_is_split(cut: int) -> None:
     """The mark may come in two chunks."""
     frame = b"{" + MARK + b"}\n"
     written: list[bytes] = []
-    end = EndOfStream(MARK)
+    end = EndOfStream(MARK, b"\n")
     await pump(chunks(frame[:cut], frame[cut:]), collect(written), end, must_end=True)
     assert b"".join(written) == frame
+
+
+@pytest.mark.parametrize("cut", range(1, 20))
+def test_frames_are_counted_however_they_are_split(cut: int) -> None:
+    """Each counts once, also when its end comes in two chunks."""
+    stream = b"data: 1\n\ndata: 2\n\ndata: [DONE]\n\n"
+    end = EndOfStream(b"data: [DONE]", b"\n\n")
+    for chunk in (stream[:cut], stream[cut:]):
+        end.add(chunk)
+    assert end.frames == 3
 
 
 async def test_stream_without_its_last_frame_is_a_failure() -> None:
     """However cleanly it was closed; all bytes went to the client first."""
     written: list[bytes] = []
     with pytest.raises(StreamFailedError):
-        await pump(chunks(b'{"done":false}\n'), collect(written), EndOfStream(MARK), must_end=True)
+        await pump(chunks(b'{"done":false}\n'), collect(written), EndOfStream(MARK, b"\n"), must_end=True)
     assert written == [b'{"done":false}\n']
 
 
@@ -79,7 +89,7 @@ async def test_mark_inside_the_text_of_an_answer_does_not_count() -> None:
     """In a JSON text its quotes are escaped."""
     quoted = b'{"response":"\\"done\\":true","done":false}\n'
     with pytest.raises(StreamFailedError):
-        await pump(chunks(quoted), collect([]), EndOfStream(MARK), must_end=True)
+        await pump(chunks(quoted), collect([]), EndOfStream(MARK, b"\n"), must_end=True)
 
 
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:

@@ -99,7 +99,13 @@ def test_tokens_are_read_from_the_last_frame(
 ) -> None:
     """Those of the answer and of the prompt; none where the frame has none, and none of an embedding."""
     surface = OPENAI if route.startswith("/v1/") else OLLAMA
-    assert surface.counts(route, tail) == counts
+    assert surface.counts(route, tail, 0) == counts
+
+
+def test_tokens_of_a_stream_that_tells_none_are_its_frames() -> None:
+    """OpenAI's clients seldom ask for the usage; a worker sends a frame a token, and two more at the end."""
+    assert OPENAI.counts("/v1/chat/completions", b"data: [DONE]\n\n", 7) == (5, None)
+    assert OPENAI.counts("/v1/chat/completions", b'"usage":{"completion_tokens":4}', 7) == (4, None)
 
 
 @pytest.mark.parametrize("key", ["Options", "OPTIONS", "option\u017f"])
