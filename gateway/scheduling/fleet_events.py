@@ -18,10 +18,10 @@ from gateway.scheduling.types import FleetChanged, Rejection, RejectReason, Repl
 def fleet_changed(state: State, event: FleetChanged, now: float) -> None:
     """Take the whole fleet; only workers that changed are looked at."""
     views = {view.instance: view for view in event.workers}
-    served: set[Variant] = set()
+    served: dict[Variant, None] = {}  # a set's order differs from process to process
     for instance in [instance for instance in state.workers if instance not in views]:
         worker = state.workers.pop(instance)
-        served.update(worker.view.servable)
+        served.update(dict.fromkeys(worker.view.servable))
         _worker_gone(state, worker)
     for view in event.workers:
         known = state.workers.get(view.instance)
@@ -29,7 +29,7 @@ def fleet_changed(state: State, event: FleetChanged, now: float) -> None:
             continue
         worker = known or WorkerResidency(view)
         state.workers[view.instance] = worker
-        served.update(worker.view.servable, view.servable)
+        served.update(dict.fromkeys((*worker.view.servable, *view.servable)))
         _worker_changed(state, worker, view)
     for variant in served:
         _bound(state, state.models[variant])

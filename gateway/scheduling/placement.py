@@ -21,6 +21,8 @@ from supervisor.contract.config import SchedulingConfig
 
 MOST_TOLD: Final = 4
 """Options that a reason names."""
+_A_MOMENT_S: Final = 0.05
+"""More than rounding can take from a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,9 @@ def plan_load(
         if isinstance(found, Blocked):
             again_at = min(again_at, found.until)
             continue
-        if not demand.overdue and policy.eviction_price * found.worth_s > demand.relief_s:
+        price_s = policy.eviction_price * found.worth_s
+        if not demand.overdue and price_s > demand.relief_s:
+            again_at = min(again_at, _worth_it_at(demand, price_s, now))
             continue
         option = _option(demand, worker, found, estimates, policy)
         if option.total_s < demand.expected_wait_s * policy.replica_cost:
@@ -72,6 +76,11 @@ def plan_load(
     chosen = options[0]
     told = tuple(option[5] for option in options[:MOST_TOLD])
     return Plan(chosen[4], chosen[5].victims, _reason(demand, told, now))
+
+
+def _worth_it_at(demand: Demand, price_s: float, now: float) -> float:
+    """Return when those who wait will have waited enough for an eviction, if nothing else happens."""
+    return now + (price_s - demand.relief_s) / demand.need + _A_MOMENT_S
 
 
 def may_load(model: ModelState, worker: WorkerResidency) -> bool:
