@@ -185,11 +185,13 @@ def _believe(state: State, replica: Replica, resident: Resident, now: float) -> 
     replica.model.known_slots = resident.slots
     replica.size_bytes = resident.size_bytes
     replica.settle()
-    variant, worker = replica.model.variant, replica.worker
-    state.wake(replica.stays_until, AlarmKind.REPLICA, variant, worker.view.instance)
-    state.touch(replica.model)
-    state.open(worker)
-    state.settle_worker(worker)
+    model = replica.model
+    for each in model.replicas.values() if model.bounds.least else (replica,):
+        # with one replica more, others of a model that the operator wants kept may go
+        state.wake(max(now, each.stays_until), AlarmKind.REPLICA, model.variant, each.worker.view.instance)
+        state.open(each.worker)
+    state.touch(model)
+    state.settle_worker(replica.worker)
     if resident.fault and not was_faulty:
         _reject_replica(state, replica, resident.fault, now)
 

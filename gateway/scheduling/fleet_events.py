@@ -84,6 +84,8 @@ def _settle_all_on(state: State, worker: WorkerResidency) -> None:
 def _set_bounds(state: State, bounds: Mapping[Variant, ReplicaBounds]) -> None:
     for model in state.bounded_models:
         model.bounds = ReplicaBounds()
+        for replica in model.replicas.values():
+            state.open(replica.worker)  # it may go now
     state.bounded_models = []
     state.short.clear()
     for variant, wished in bounds.items():
