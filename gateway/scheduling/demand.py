@@ -40,11 +40,11 @@ class Demand(NamedTuple):
 
 
 def demand_of(
-    model: ModelState, estimates: Estimates, policy: SchedulingConfig, now: float, *, shared: bool
+    model: ModelState, estimates: Estimates, policy: SchedulingConfig, now: float, *, several: bool
 ) -> Demand | None:
     """Return what loads a model's queue asks for; None when what is there or coming has to do.
 
-    `shared`: there are other tenants, so that none may buy residency with a flood.
+    `several`: there is more than one tenant, so that none may buy residency with a flood.
     """
     queue = model.queue
     queued = len(queue)
@@ -53,7 +53,7 @@ def demand_of(
     variant = model.variant
     load_s = estimates.typical_load_s(variant, typical_bytes(model, estimates))
     queue.give_up_hope(now + policy.load_lead * load_s - policy.ttft_goal)
-    need = max(_LEAST_NEED, (queue.shared_need if shared else queue.need) - model.coming)
+    need = max(_LEAST_NEED, _weight(model, now, several=several) - model.coming)
     there = model.slots + model.coming
     expected_wait_s = need * estimates.typical_service_s(variant) / there if there else inf
     if expected_wait_s <= policy.load_repay * load_s:
@@ -73,6 +73,14 @@ def demand_of(
         overdue=overdue,
         urgency=_OVERDUE + waited_s if overdue else urgency,
     )
+
+
+def _weight(model: ModelState, now: float, *, several: bool) -> float:
+    """Return what those who wait count for, by who else is there."""
+    need = model.queue.need
+    if not several:
+        return need.alone
+    return need.shared if model.sharing.askers.several(now) else need.beside
 
 
 def kept_demand(model: ModelState) -> Demand | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import Final
 
-from gateway.scheduling.names import Instance, RequestId
+from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.residency import Failure, ModelState, Phase, Replica, WorkerResidency
 from gateway.scheduling.state import AlarmKind, Lease, State
 from gateway.scheduling.tenants import PROMPT_SHARE
@@ -228,11 +228,12 @@ def remember_failure(
     state.touch(model)
 
 
-def unload(state: State, replica: Replica, why: str, now: float) -> None:
+def unload(state: State, replica: Replica, why: str, now: float, in_favour_of: Variant | None = None) -> None:
     """Order an idle replica out of memory."""
     replica.phase, replica.since = Phase.UNLOADING, now
     replica.settle()
-    state.out.append(Unload(replica.worker.view.instance, replica.model.variant, why))
+    instance, variant = replica.worker.view.instance, replica.model.variant
+    state.out.append(Unload(instance, variant, why, in_favour_of))
     state.touch(replica.model)
     state.settle_worker(replica.worker)
 

@@ -68,7 +68,9 @@ def _bound(state: State, model: ModelState) -> None:
     model.too_large = fits_nowhere(model)
     model.queue_bound = sum(view.max_queue for view in views)
     slots = max((view.num_parallel for view in views), default=1)
-    model.queue.reweigh(Weighing(state.policy.late_weight, state.policy.tenant_cap * slots))
+    policy = state.policy
+    most, flood = policy.tenant_cap * slots, policy.flood_backlog * slots
+    model.queue.reweigh(Weighing(policy.late_weight, most, flood))
     if model.queue:
         state.touch(model)
 
@@ -139,6 +141,6 @@ def _expire(state: State, model: ModelState, where: Instance, now: float) -> Non
     if replica is None or not replica.idle or not replica.worker.view.ready:
         return
     if replica.draining:
-        unload(state, replica, "drained to make room", now)
+        unload(state, replica, "drained to make room", now, replica.worker.coming)
     elif replica.stays_until <= now and not model.kept and not model.queue.in_line:
         unload(state, replica, "keep-alive passed", now)

@@ -11,12 +11,47 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
+from typing import NamedTuple
 
 from gateway.scheduling.names import RequestId
 from gateway.scheduling.reasons import Turn
 from gateway.scheduling.types import Arrived
 
 _Entry = tuple[float, RequestId]
+
+
+@dataclass(frozen=True, slots=True)
+class Weighing:
+    """How waiting requests count where loads are decided."""
+
+    late_weight: float
+    """What a late one counts, against 1 for one that can be served in time."""
+    tenant_most: float
+    """What the requests of one tenant count together at most."""
+    flood: float
+    """So many waiting requests of one tenant are a flood."""
+
+
+class Weights(NamedTuple):
+    """How much waiting requests weigh, by who else is there."""
+
+    alone: float
+    """Nobody asks for any model but one tenant."""
+    beside: float
+    """Others ask for other models: floods are bounded."""
+    shared: float
+    """Others ask for the same model: each tenant is bounded."""
+
+    def changed(self, before: Weights, after: Weights) -> Weights:
+        """Return the sum after one line's weights changed."""
+        return Weights(
+            self.alone + after.alone - before.alone,
+            self.beside + after.beside - before.beside,
+            self.shared + after.shared - before.shared,
+        )
+
+
+_NOTHING = Weights(0.0, 0.0, 0.0)
 
 
 @dataclass(slots=True)
@@ -29,20 +64,8 @@ class _Line:
     waiting: int = 0
     hopeful: int = 0
     """Of those that wait: whom a load begun now would still serve in time."""
-    weight: float = 0.0
+    weights: Weights = _NOTHING
     """What the line adds to the queue's `need`."""
-    shared_weight: float = 0.0
-    """The same, bounded."""
-
-
-@dataclass(frozen=True, slots=True)
-class Weighing:
-    """How waiting requests count where loads are decided."""
-
-    late_weight: float
-    """What a late one counts, against 1 for one that can be served in time."""
-    tenant_most: float
-    """What the requests of one tenant count together at most."""
 
 
 @dataclass(slots=True)
@@ -50,10 +73,8 @@ class ModelQueue:
     """Per tenant first come, first served by the first arrival, so that a retry keeps its place."""
 
     weighing: Weighing
-    need: float = 0.0
+    need: Weights = _NOTHING
     """The weight of all that wait."""
-    shared_need: float = 0.0
-    """The same with each tenant's bounded: what counts while there are others."""
     returned: dict[RequestId, Arrived] = field(default_factory=dict)
     """Those that come back from a worker which they avoid: they stand outside the lines."""
     _waiting: dict[RequestId, Arrived] = field(default_factory=dict)
@@ -186,16 +207,16 @@ class ModelQueue:
         return min(heads, default=None)
 
     def _weigh(self, line: _Line) -> None:
-        late = line.waiting - line.hopeful
-        weight = line.hopeful + self.weighing.late_weight * late
-        shared_weight = min(weight, self.weighing.tenant_most)
-        self.need += weight - line.weight
-        self.shared_need += shared_weight - line.shared_weight
-        line.weight, line.shared_weight = weight, shared_weight
+        weighing = self.weighing
+        alone = line.hopeful + weighing.late_weight * (line.waiting - line.hopeful)
+        shared = min(alone, weighing.tenant_most)
+        after = Weights(alone, shared if line.waiting >= weighing.flood else alone, shared)
+        self.need = self.need.changed(line.weights, after)
+        line.weights = after
 
     def _clear(self) -> None:
         """Forget the entries of those that left, and the rounding of sums."""
-        self.need = self.shared_need = 0.0
+        self.need = _NOTHING
         self._by_age.clear()
         self._hopeful.clear()
 

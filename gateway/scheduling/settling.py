@@ -116,7 +116,7 @@ def _grant(state: State, model: ModelState, request: Arrived, turn: Turn, now: f
     _take_slot(state, replica, request, option, now)
     model.grants += 1
     told = (option, *(other for other, _ in options[: MOST_TOLD + 1] if other is not option))[:MOST_TOLD]
-    load = replica.reason if replica.reason and replica.reason.at >= request.arrived_at else None
+    load = replica.reason if replica.since > request.arrived_at else None
     reason = GrantReason(turn, told, len(model.servers), load)
     queued_s = now - request.arrived_at
     state.out.append(Grant(request.request, replica.worker.view.instance, request.variant, queued_s, reason))
@@ -197,8 +197,8 @@ def _refreshed(state: State) -> list[ModelState]:
 
 def _refresh(state: State, model: ModelState, now: float) -> Demand | None:
     """Bring the model's place among those that want a load up to date."""
-    shared = model.sharing.askers.several(now)
-    demand = demand_of(model, state.estimates, state.policy, now, shared=shared)
+    several = state.tenants.askers.several(now)
+    demand = demand_of(model, state.estimates, state.policy, now, several=several)
     state.wanting.place(model.number, -demand.urgency if demand is not None else None)
     if demand is not None and not demand.overdue:
         _look_again(state, model, now - demand.waited_s + state.policy.drain_after, now)
@@ -245,7 +245,7 @@ def _carry_out(state: State, model: ModelState, plan: Plan, now: float) -> None:
         victim.settle()
         state.touch(victim.model)
         if victim.idle:
-            unload(state, victim, f"makes room for {model.variant.digest}", now)
+            unload(state, victim, "makes room", now, model.variant)
     leaving = frozenset(v for v, r in worker.replicas.items() if r.phase is Phase.UNLOADING)
     replica = enter_replica(worker, model, Phase.PLANNED, now)
     replica.size_bytes = need_bytes(model, worker, state.estimates)

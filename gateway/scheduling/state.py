@@ -83,7 +83,7 @@ class State:
         """Return the model's state, a new one if it was never heard of."""
         model = self.models.get(variant)
         if model is None:
-            queue = ModelQueue(Weighing(self.policy.late_weight, self.policy.tenant_cap))
+            queue = ModelQueue(Weighing(self.policy.late_weight, inf, inf))
             model = self.models[variant] = ModelState(variant, len(self.by_number), queue)
             self.by_number.append(model)
         return model

@@ -239,6 +239,8 @@ class Unload:
     instance: Instance
     variant: Variant
     why: str
+    in_favour_of: Variant | None = None
+    """What is to be loaded in its place."""
 
 
 @dataclass(frozen=True, slots=True)
