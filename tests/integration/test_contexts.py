@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
@@ -13,7 +15,7 @@ from structlog.typing import EventDict
 from supervisor.contract.config import ModelConfig, SchedulingConfig
 from supervisor.contract.fleet import Device, DeviceKind
 from tests.support.fake_ollama import FakeOllama
-from tests.support.gateway import gateway, until
+from tests.support.gateway import Bench, gateway, until
 
 PASS = SchedulingConfig(context="pass")
 GPU = (Device(kind=DeviceKind.GPU, id="GPU-1", label="GPU 0 NVIDIA L4"),)
@@ -29,6 +31,17 @@ def log() -> Iterator[list[EventDict]]:
 def request_line(log: list[EventDict]) -> EventDict:
     """Return the line of the last request."""
     return [line for line in log if line["event"] == "request"][-1]
+
+
+async def until_waiting(bench: Bench, number: int) -> None:
+    """Wait until so many requests for `count` wait in the gateway."""
+    connector = aiohttp.UnixConnector(bench.admin_socket)
+    async with asyncio.timeout(10), aiohttp.ClientSession(connector=connector) as session:
+        while True:
+            async with session.get("http://corral/corral/fleet") as response:
+                if (await response.json())["queue"] == [{"model": "count:latest", "waiting": number}]:
+                    return
+            await asyncio.sleep(0.01)
 
 
 # The log line ---------------------------------------------------------------------------
@@ -168,6 +181,21 @@ async def test_embedded_workers_honour_a_context_and_refuse_the_rest(tmp_path: P
         answer = await bench.post(options={"num_ctx": 128, "num_thread": 2})
     assert answer.status == 400
     assert "with num_thread: leave that option out" in answer.text
+
+
+async def test_one_variant_too_many_at_once_is_refused_for_now(tmp_path: Path) -> None:
+    """While each of 64 is asked for; the answer says when to come again."""
+    worker = FakeOllama("w0", slots=1)
+    worker.script.append("hold")
+    async with gateway(tmp_path, worker, scheduling=PASS) as bench:
+        asks = [asyncio.create_task(bench.post(options={"num_ctx": 1000 + more})) for more in range(64)]
+        await until(lambda: len(worker.running) == 1, "the first answer runs")
+        await until_waiting(bench, 63)
+        answer = await bench.post(options={"num_ctx": 2000})
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+        for ask in asks:
+            ask.cancel()
+        await asyncio.wait(asks)
 
 
 async def test_pinned_model_leaves_its_last_worker_to_no_variant(tmp_path: Path) -> None:
