@@ -294,8 +294,7 @@ def enter_replica(worker: WorkerResidency, model: ModelState, phase: Phase, now:
 def unload_asked(state: State, event: UnloadAsked, now: float) -> None:
     """A client wants the model to leave as soon as it is idle; the operator's wishes come first."""
     model = state.model(event.variant)
-    for replica in list(model.replicas.values()):
+    for replica in model.replicas.values():
         replica.unload_asked = True
         replica.wishes.clear()
-        if replica.idle and replica.worker.view.ready and not model.kept:
-            unload(state, replica, "a client asked for it", now)
+        state.wake(now, AlarmKind.REPLICA, event.variant, replica.worker.view.instance)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from heapq import heappop
 from math import inf
+from typing import Final
 
 from gateway.scheduling.events import refuse, unload
 from gateway.scheduling.names import Instance, RequestId, Variant
@@ -13,6 +14,9 @@ from gateway.scheduling.queues import Weighing
 from gateway.scheduling.residency import ModelState, WorkerResidency
 from gateway.scheduling.state import AlarmKind, State
 from gateway.scheduling.types import FleetChanged, Rejection, RejectReason, ReplicaBounds, WorkerView
+
+_A_MOMENT_S: Final = 1.0
+"""Before a model that has to go, but is waited for, is looked at again."""
 
 
 def fleet_changed(state: State, event: FleetChanged, now: float) -> None:
@@ -136,11 +140,19 @@ def _look_again(state: State, model: ModelState, kind: AlarmKind, where: Instanc
 
 
 def _expire(state: State, model: ModelState, where: Instance, now: float) -> None:
-    """Unload an idle model that drained, or that nobody wants to stay; the operator's wish comes first."""
+    """Unload an idle model that drained, or that nobody wants to stay; the operator's wish comes first.
+
+    One that is idle only because its requests are held back for a fuller batch stays for those.
+    """
     replica = model.replicas.get(where)
     if replica is None or not replica.idle or not replica.worker.view.ready:
         return
     if replica.draining:
         unload(state, replica, "drained to make room", now, replica.worker.coming)
-    elif replica.stays_until <= now and not model.kept and not model.queue.in_line:
-        unload(state, replica, "keep-alive passed", now)
+    elif replica.stays_until <= now and not model.kept:
+        if model.queue.in_line:
+            held_until = model.queue.oldest_arrival + state.policy.batch_hold
+            state.wake(max(held_until, now + _A_MOMENT_S), AlarmKind.REPLICA, model.variant, where)
+            return
+        why = "a client asked for it" if replica.unload_asked else "keep-alive passed"
+        unload(state, replica, why, now)
