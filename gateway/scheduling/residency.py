@@ -70,6 +70,11 @@ class Replica:
         return self.phase not in _LEAVING and not self.draining and self.worker.serves(self.model.variant)
 
     @property
+    def kept(self) -> bool:
+        """Whether it must not be given up, by the operator's wish."""
+        return self.model.kept and self.live
+
+    @property
     def free_slots(self) -> int:
         """Slots that may be granted now."""
         usable = self.phase is Phase.RESIDENT and not self.draining
@@ -208,6 +213,8 @@ class ModelState:
     too_large: str | None = None
     """The numbers, if no worker could ever hold it."""
     sharing: Sharing = field(default_factory=Sharing)
+    flooded_by: str | None = None
+    """A tenant over its share that has as many requests waiting as the model has slots."""
     grants: int = 0
     known_slots: int | None = None
     """Of a replica, as it was when it was last resident."""
