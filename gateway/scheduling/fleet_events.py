@@ -72,7 +72,9 @@ def _bound(state: State, model: ModelState) -> None:
     model.too_large = fits_nowhere(model)
     model.queue_bound = sum(view.max_queue for view in views)
     slots = max((view.num_parallel for view in views), default=1)
-    model.queue.reweigh(Weighing(state.policy.late_weight, state.policy.tenant_cap * slots))
+    policy = state.policy
+    most, flood = policy.tenant_cap * slots, policy.flood_backlog * slots
+    model.queue.reweigh(Weighing(policy.late_weight, most, flood))
     if model.queue:
         state.touch(model)
 
@@ -118,7 +120,7 @@ def time_passed(state: State, now: float) -> None:
 
 
 def _give_up(state: State, request: RequestId) -> None:
-    model = state.waiting[request].model
+    model = state.waiting[request]
     message = f"no slot became free in time; {len(model.queue)} requests wait for this model"
     refuse(state, request, Rejection(RejectReason.DEADLINE, message))
 
