@@ -92,6 +92,7 @@ def _set_bounds(state: State, bounds: Mapping[Variant, ReplicaBounds]) -> None:
         model.bounds = ReplicaBounds()
         for replica in model.replicas.values():
             state.open(replica.worker)  # it may go now
+        state.touch(model)
     state.bounded_models = []
     state.short.clear()
     for variant, wished in bounds.items():
