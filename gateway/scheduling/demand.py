@@ -40,11 +40,11 @@ class Demand(NamedTuple):
 
 
 def demand_of(
-    model: ModelState, estimates: Estimates, policy: SchedulingConfig, now: float, *, several: bool
+    model: ModelState, weight: float, estimates: Estimates, policy: SchedulingConfig, now: float
 ) -> Demand | None:
     """Return what loads a model's queue asks for; None when what is there or coming has to do.
 
-    `several`: there is more than one tenant, so that none may buy residency with a flood.
+    `weight` is what those who wait count for.
     """
     queue = model.queue
     queued = len(queue)
@@ -52,8 +52,7 @@ def demand_of(
         return None
     variant = model.variant
     load_s = estimates.typical_load_s(variant, typical_bytes(model, estimates))
-    queue.give_up_hope(now + policy.load_lead * load_s - policy.ttft_goal)
-    need = max(_LEAST_NEED, _weight(model, now, several=several) - model.coming)
+    need = max(_LEAST_NEED, weight - model.coming)
     there = model.slots + model.coming
     expected_wait_s = need * estimates.typical_service_s(variant) / there if there else inf
     if expected_wait_s <= policy.load_repay * load_s:
@@ -75,12 +74,10 @@ def demand_of(
     )
 
 
-def _weight(model: ModelState, now: float, *, several: bool) -> float:
-    """Return what those who wait count for, by who else is there."""
-    need = model.queue.need
-    if not several:
-        return need.alone
-    return need.shared if model.sharing.askers.several(now) else need.beside
+def hopeless_before(model: ModelState, estimates: Estimates, policy: SchedulingConfig, now: float) -> float:
+    """Return the moment before which those arrived whom a load begun now cannot serve in time any more."""
+    load_s = estimates.typical_load_s(model.variant, typical_bytes(model, estimates))
+    return now + policy.load_lead * load_s - policy.ttft_goal
 
 
 def kept_demand(model: ModelState) -> Demand | None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.residency import Failure, ModelState, Phase, Replica, WorkerResidency
-from gateway.scheduling.state import AlarmKind, Lease, State
+from gateway.scheduling.state import AlarmKind, Lease, State, Waiter
 from gateway.scheduling.tenants import PROMPT_SHARE
 from gateway.scheduling.types import (
     Answering,
@@ -46,11 +46,12 @@ def arrived(state: State, event: Arrived, now: float) -> None:
         return
     if not event.avoid:
         state.estimates.arrived(event.variant, now)
-        state.tenants.askers.asks(event.tenant, now)
+        state.tenants.asks(event.tenant, now)
         model.sharing.asked(event.tenant, now)
     model.queue.push(event)
-    state.tenants.waits(event.tenant)
-    state.waiting[event.request] = model
+    worth = virtual_tokens(state, event)
+    state.tenants.waits(event.tenant, worth, now)
+    state.waiting[event.request] = Waiter(model, worth)
     state.queued_models.put(model, member=True)
     state.wake(event.deadline, AlarmKind.REQUEST, event.request)
     state.touch(model)
@@ -66,19 +67,24 @@ def _admission(model: ModelState, *, returning: bool) -> Rejection | None:
     return Rejection(RejectReason.QUEUE_FULL, f"{model.queue_bound} requests wait for this model already")
 
 
+def virtual_tokens(state: State, request: Arrived) -> float:
+    """Return what a request is expected to cost."""
+    return PROMPT_SHARE * request.prompt_tokens + state.estimates.output_tokens(request.variant)
+
+
 def stop_waiting(state: State, request: RequestId) -> None:
     """Take a request out of its queue, whatever becomes of it."""
-    model = state.waiting.pop(request)
+    model, worth = state.waiting.pop(request)
     gone = model.queue.remove(request)
     if gone is not None:
-        state.tenants.waits_no_more(gone.tenant)
+        state.tenants.waits_no_more(gone.tenant, worth)
     if not model.queue:
         state.queued_models.put(model, member=False)
 
 
 def refuse(state: State, request: RequestId, rejection: Rejection) -> None:
     """Tell a waiting request that there will be no slot."""
-    state.touch(state.waiting[request])
+    state.touch(state.waiting[request].model)
     stop_waiting(state, request)
     state.out.append(Reject(request, rejection))
 
@@ -86,7 +92,7 @@ def refuse(state: State, request: RequestId, rejection: Rejection) -> None:
 def ended(state: State, event: Left | Finished, now: float) -> None:
     """Free the slot, or the place in the queue; learn from an answer that ended well."""
     if event.request in state.waiting:
-        state.touch(state.waiting[event.request])
+        state.touch(state.waiting[event.request].model)
         stop_waiting(state, event.request)
         return
     lease = state.leases.pop(event.request, None)
@@ -95,7 +101,7 @@ def ended(state: State, event: Left | Finished, now: float) -> None:
     if isinstance(event, Finished):
         _learn(state, lease, event, now)
     elif not lease.answered:
-        state.tenants.charge(lease.request.tenant, -lease.charged)  # it was given nothing
+        state.tenants.charge(lease.request.tenant, -lease.charged, now)  # it was given nothing
     if event.request in lease.replica.busy:
         _free_slot(state, lease, now)
 
@@ -108,7 +114,7 @@ def _learn(state: State, lease: Lease, event: Finished, now: float) -> None:
     output_tokens = event.output_tokens or 0
     state.sessions.answered(lease.request.session, variant, view.instance, tokens + output_tokens)
     if event.output_tokens is not None:
-        state.tenants.charge(lease.request.tenant, PROMPT_SHARE * tokens + output_tokens - lease.charged)
+        state.tenants.charge(lease.request.tenant, PROMPT_SHARE * tokens + output_tokens - lease.charged, now)
 
 
 def _free_slot(state: State, lease: Lease, now: float) -> None:

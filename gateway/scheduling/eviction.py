@@ -145,7 +145,8 @@ def _may_go_from(
 
     An idle one once it has stayed for `min_tenure` of its load times, or when a model that has no replica
     has waited that long. A busy one only for a model that is overdue, if that has none or the busy one
-    is not the last of its kind.
+    is not the last of its kind; or for one that has waited for `flood_drain_after`, if only a flood keeps
+    it busy.
     """
     if demand.cause is LoadCause.KEPT and not replica.busy:
         return now
@@ -156,9 +157,22 @@ def _may_go_from(
         tenure = replica.since + policy.min_tenure * load_s
         waited = now - demand.waited_s + policy.min_tenure * load_s
         return min(tenure, waited) if nobody else tenure
+    if replica.model.flooded_by is not None and _flood_can_do_without(replica, demand, estimates, now):
+        arrived_at = now - demand.waited_s
+        return max(replica.since + load_s, arrived_at + policy.flood_drain_after)
     if not demand.overdue or not (nobody or len(replica.model.live) > 1):
         return inf
     return replica.since + load_s
+
+
+def _flood_can_do_without(replica: Replica, demand: Demand, estimates: Estimates, now: float) -> bool:
+    """Whether only a flood would miss the replica, and somebody else waits for the room."""
+    model, tenant = replica.model, replica.model.flooded_by
+    others = model.slots - replica.slots_counted
+    if tenant is None or others <= 0 or demand.model.queue.is_only(tenant):
+        return False
+    used = model.sharing.rate_of_others(tenant, now) * estimates.typical_service_s(model.variant)
+    return used < _SPARE_LOAD * others
 
 
 def _spare(chosen: list[_Candidate], rivals: frozenset[Variant], free: int, places: int) -> None:

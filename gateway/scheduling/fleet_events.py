@@ -72,9 +72,7 @@ def _bound(state: State, model: ModelState) -> None:
     model.too_large = fits_nowhere(model)
     model.queue_bound = sum(view.max_queue for view in views)
     slots = max((view.num_parallel for view in views), default=1)
-    policy = state.policy
-    most, flood = policy.tenant_cap * slots, policy.flood_backlog * slots
-    model.queue.reweigh(Weighing(policy.late_weight, most, flood))
+    model.queue.reweigh(Weighing(state.policy.late_weight, state.policy.tenant_cap * slots))
     if model.queue:
         state.touch(model)
 
@@ -121,7 +119,7 @@ def time_passed(state: State, now: float) -> None:
 
 
 def _give_up(state: State, request: RequestId) -> None:
-    model = state.waiting[request]
+    model = state.waiting[request].model
     message = f"no slot became free in time; {len(model.queue)} requests wait for this model"
     refuse(state, request, Rejection(RejectReason.DEADLINE, message))
 

@@ -1,7 +1,8 @@
 """The requests that wait for one model: whose turn it is, and how much they weigh where loads are decided.
 
-Each tenant has a line of its own. Requests that can still meet the goal go first, those of the tenant that
-was given least; every few grants, and once the oldest has waited for long, it is plainly the oldest's turn.
+Each tenant has a line of its own. Requests that can still meet the goal go first, in the order of arrival but
+those of tenants over their share after the others; every few grants, and once the oldest has waited for long,
+it is plainly the oldest's turn.
 Decides order only; knows no workers. Nothing is scanned: a request moves from fresh to late once.
 """
 
@@ -11,7 +12,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
-from typing import NamedTuple
 
 from gateway.scheduling.names import RequestId
 from gateway.scheduling.reasons import Turn
@@ -27,31 +27,7 @@ class Weighing:
     late_weight: float
     """What a late one counts, against 1 for one that can be served in time."""
     tenant_most: float
-    """What the requests of one tenant count together at most."""
-    flood: float
-    """So many waiting requests of one tenant are a flood."""
-
-
-class Weights(NamedTuple):
-    """How much waiting requests weigh, by who else is there."""
-
-    alone: float
-    """Nobody asks for any model but one tenant."""
-    beside: float
-    """Others ask for other models: floods are bounded."""
-    shared: float
-    """Others ask for the same model: each tenant is bounded."""
-
-    def changed(self, before: Weights, after: Weights) -> Weights:
-        """Return the sum after one line's weights changed."""
-        return Weights(
-            self.alone + after.alone - before.alone,
-            self.beside + after.beside - before.beside,
-            self.shared + after.shared - before.shared,
-        )
-
-
-_NOTHING = Weights(0.0, 0.0, 0.0)
+    """What the requests of a tenant that is over its share count together at most."""
 
 
 @dataclass(slots=True)
@@ -64,7 +40,7 @@ class _Line:
     waiting: int = 0
     hopeful: int = 0
     """Of those that wait: whom a load begun now would still serve in time."""
-    weights: Weights = _NOTHING
+    weight: float = 0.0
     """What the line adds to the queue's `need`."""
 
 
@@ -73,12 +49,14 @@ class ModelQueue:
     """Per tenant first come, first served by the first arrival, so that a retry keeps its place."""
 
     weighing: Weighing
-    need: Weights = _NOTHING
+    need: float = 0.0
     """The weight of all that wait."""
     returned: dict[RequestId, Arrived] = field(default_factory=dict)
     """Those that come back from a worker which they avoid: they stand outside the lines."""
     _waiting: dict[RequestId, Arrived] = field(default_factory=dict)
     _lines: dict[str, _Line] = field(default_factory=dict)
+    _heavy: dict[str, _Line] = field(default_factory=dict)
+    """Lines of more requests than would count if their tenants were over their share."""
     _by_age: deque[_Entry] = field(default_factory=deque)
     _hopeful: deque[_Entry] = field(default_factory=deque)
     _hopeless_since: float = -inf
@@ -116,7 +94,7 @@ class ModelQueue:
         if request.arrived_at >= self._hopeless_since:
             _insert(self._hopeful, entry)
             line.hopeful += 1
-        self._weigh(line)
+        self._weigh(request.tenant, line)
 
     def remove(self, request: RequestId) -> Arrived | None:
         """Take a request out, wherever it stands; None when it does not wait here."""
@@ -128,7 +106,7 @@ class ModelQueue:
         line.waiting -= 1
         if gone.arrived_at >= self._hopeless_since:
             line.hopeful -= 1
-        self._weigh(line)
+        self._weigh(gone.tenant, line)
         if not line.waiting:
             del self._lines[gone.tenant]
         if not self._waiting:
@@ -139,8 +117,23 @@ class ModelQueue:
         """Count by other weights from now on."""
         if weighing != self.weighing:
             self.weighing = weighing
-            for line in self._lines.values():
-                self._weigh(line)
+            for tenant, line in self._lines.items():
+                self._weigh(tenant, line)
+
+    def weight(self, over_share: Callable[[str], bool]) -> float:
+        """Return what all that wait count for, with a bound for each tenant that is over its share."""
+        most = self.weighing.tenant_most
+        too_much = (line.weight - most for name, line in self._heavy.items() if over_share(name))
+        return self.need - sum(excess for excess in too_much if excess > 0)
+
+    def flooder(self, slots: int, over_share: Callable[[str], bool]) -> str | None:
+        """Return a tenant that is over its share and has at least so many requests here."""
+        heavy = self._heavy.items()
+        return next((name for name, line in heavy if line.waiting >= slots and over_share(name)), None)
+
+    def is_only(self, tenant: str) -> bool:
+        """Whether nobody but this tenant waits."""
+        return len(self._lines) == 1 and tenant in self._lines
 
     def all(self) -> list[Arrived]:
         """Return the waiting requests, oldest first: for when all are told the same."""
@@ -155,21 +148,21 @@ class ModelQueue:
             if request is not None:
                 line = self._lines[request.tenant]
                 line.hopeful -= 1
-                self._weigh(line)
+                self._weigh(request.tenant, line)
 
     def next(
         self,
         late_before: float,
         *,
         plain: bool,
-        given: Callable[[str], float],
+        excess: Callable[[str], float],
         may_take: Callable[[str, int], bool],
     ) -> tuple[Arrived, Turn] | None:
         """Return whose turn it is; None when nobody in line may take a slot now.
 
         Requests that arrived before `late_before` cannot meet the goal any more. `plain` makes it the turn
-        of the oldest of each tenant, late or not. Among tenants it is the one that was `given` least, of
-        those that `may_take` one more while so many of their requests wait.
+        of the oldest, late or not. Tenants with an `excess` come after the others, the largest last; and of
+        all only those that `may_take` one more while so many of their requests wait.
         """
         lines = [(tenant, line) for tenant, line in self._lines.items() if may_take(tenant, line.waiting)]
         turn = Turn.FIFO if plain else Turn.SAVABLE
@@ -180,7 +173,7 @@ class ModelQueue:
             return None
         if len(heads) == 1:
             return self._waiting[heads[0][1][1]], turn
-        _, (_, request) = min(heads, key=lambda head: (given(head[0]), head[1]))
+        _, (_, request) = min(heads, key=lambda head: (excess(head[0]), head[1]))
         return self._waiting[request], turn
 
     def _savable_heads(self, lines: list[tuple[str, _Line]], late_before: float) -> list[tuple[str, _Entry]]:
@@ -206,17 +199,18 @@ class ModelQueue:
         heads = [heap[0] for heap in (line.late, line.fresh) if _top(heap, self._waiting) < inf]
         return min(heads, default=None)
 
-    def _weigh(self, line: _Line) -> None:
-        weighing = self.weighing
-        alone = line.hopeful + weighing.late_weight * (line.waiting - line.hopeful)
-        shared = min(alone, weighing.tenant_most)
-        after = Weights(alone, shared if line.waiting >= weighing.flood else alone, shared)
-        self.need = self.need.changed(line.weights, after)
-        line.weights = after
+    def _weigh(self, tenant: str, line: _Line) -> None:
+        weight = line.hopeful + self.weighing.late_weight * (line.waiting - line.hopeful)
+        self.need += weight - line.weight
+        line.weight = weight
+        if line.waiting > self.weighing.tenant_most:
+            self._heavy[tenant] = line
+        else:
+            self._heavy.pop(tenant, None)
 
     def _clear(self) -> None:
         """Forget the entries of those that left, and the rounding of sums."""
-        self.need = _NOTHING
+        self.need = 0.0
         self._by_age.clear()
         self._hopeful.clear()
 

@@ -213,6 +213,8 @@ class ModelState:
     too_large: str | None = None
     """The numbers, if no worker could ever hold it."""
     sharing: Sharing = field(default_factory=Sharing)
+    flooded_by: str | None = None
+    """A tenant over its share that has as many requests waiting as the model has slots."""
     grants: int = 0
     known_slots: int | None = None
     """Of a replica, as it was when it was last resident."""

@@ -8,14 +8,13 @@ from __future__ import annotations
 from itertools import islice
 from typing import Final
 
-from gateway.scheduling.demand import Demand, demand_of, kept_demand
+from gateway.scheduling.demand import Demand, demand_of, hopeless_before, kept_demand
 from gateway.scheduling.dispatch import MOST_COMPARED, MOST_TOLD, bounded_load, compare, usable
-from gateway.scheduling.events import enter_replica, refuse, stop_waiting, unload
+from gateway.scheduling.events import enter_replica, refuse, stop_waiting, unload, virtual_tokens
 from gateway.scheduling.placement import NoPlan, Plan, may_load, need_bytes, plan_load
 from gateway.scheduling.reasons import GrantReason, ReplicaOption, Turn
 from gateway.scheduling.residency import ModelState, Phase, Replica, WorkerResidency
 from gateway.scheduling.state import AlarmKind, Lease, State
-from gateway.scheduling.tenants import PROMPT_SHARE
 from gateway.scheduling.types import Arrived, Grant, Load, Rejection, RejectReason
 
 SHORTLIST: Final = 8
@@ -73,7 +72,7 @@ def _next(state: State, model: ModelState, now: float) -> tuple[Arrived, Turn] |
     chosen = queue.next(
         now - policy.savable_share * policy.ttft_goal,
         plain=impatient or (model.grants + 1) % every == 0,
-        given=state.tenants.given,
+        excess=lambda tenant: state.tenants.excess(tenant, policy.fair_share, now),
         may_take=lambda tenant, waiting: _may_take(state, model, tenant, waiting, now),
     )
     if chosen is None or (len(queue) > 1 and not impatient):
@@ -84,10 +83,14 @@ def _next(state: State, model: ModelState, now: float) -> tuple[Arrived, Turn] |
 def _may_take(state: State, model: ModelState, tenant: str, waiting: int, now: float) -> bool:
     """Whether one more slot for the tenant leaves those free that others need, if it floods the model."""
     slots = model.slots
-    if slots < _LEAST_SHARED or waiting < state.policy.flood_backlog * slots:
+    if slots < _LEAST_SHARED or waiting < slots or not _over_share(state, tenant, now):
         return True
     service_s = state.estimates.typical_service_s(model.variant)
     return slots - model.sharing.busy > model.sharing.kept_from(tenant, slots, service_s, now)
+
+
+def _over_share(state: State, tenant: str, now: float) -> bool:
+    return state.tenants.excess(tenant, state.policy.fair_share, now) > 0
 
 
 def _held_until(state: State, model: ModelState, now: float) -> float:
@@ -136,8 +139,8 @@ def _take_slot(state: State, replica: Replica, request: Arrived, option: Replica
     if was_idle:
         state.settle_worker(worker)
     worker.reading[request.request] = option.prompt_s
-    charge = PROMPT_SHARE * request.prompt_tokens + state.estimates.output_tokens(request.variant)
-    state.tenants.charge(request.tenant, charge)
+    charge = virtual_tokens(state, request)
+    state.tenants.charge(request.tenant, charge, now)
     state.leases[request.request] = Lease(replica, request, now, charge)
     stop_waiting(state, request.request)
 
@@ -197,12 +200,19 @@ def _refreshed(state: State) -> list[ModelState]:
 
 def _refresh(state: State, model: ModelState, now: float) -> Demand | None:
     """Bring the model's place among those that want a load up to date."""
-    several = state.tenants.askers.several(now)
-    demand = demand_of(model, state.estimates, state.policy, now, several=several)
+    model.queue.give_up_hope(hopeless_before(model, state.estimates, state.policy, now))
+    model.flooded_by = model.queue.flooder(max(1, model.slots), lambda name: _over_share(state, name, now))
+    weight = model.queue.weight(lambda name: _buys_no_more(state, model, name, now))
+    demand = demand_of(model, weight, state.estimates, state.policy, now)
     state.wanting.place(model.number, -demand.urgency if demand is not None else None)
     if demand is not None and not demand.overdue:
         _look_again(state, model, now - demand.waited_s + state.policy.drain_after, now)
     return demand
+
+
+def _buys_no_more(state: State, model: ModelState, tenant: str, now: float) -> bool:
+    """Whether the tenant is over its share of what others want too, so that its queue buys no more loads."""
+    return model.sharing.another_than(tenant, now) and _over_share(state, tenant, now)
 
 
 def _load(state: State, first: Demand, workers: list[WorkerResidency] | None, now: float) -> None:

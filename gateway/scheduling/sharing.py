@@ -19,30 +19,6 @@ MOST_REMEMBERED: Final = 64
 
 
 @dataclass(slots=True)
-class Askers:
-    """Whether one tenant alone asks, or several do: enough is who asked last, and when another did."""
-
-    _latest: str = ""
-    _latest_at: float = -inf
-    _another_at: float = -inf
-
-    def asks(self, tenant: str, now: float) -> None:
-        """A tenant has a new request."""
-        if tenant != self._latest:
-            self._latest, self._another_at = tenant, self._latest_at
-        self._latest_at = now
-
-    def several(self, now: float) -> bool:
-        """Whether more than one tenant asked lately."""
-        return now - self._another_at < RECENT_S
-
-    def another_than(self, tenant: str, now: float) -> bool:
-        """Whether anybody else than this tenant asked lately."""
-        asked_at = self._another_at if tenant == self._latest else self._latest_at
-        return now - asked_at < RECENT_S
-
-
-@dataclass(slots=True)
 class _Use:
     rate: float
     """Requests per second, decayed."""
@@ -57,10 +33,13 @@ class Sharing:
 
     busy: int = 0
     """Slots that are taken."""
-    askers: Askers = field(default_factory=Askers)
     _rate: float = 0.0
     """Of all tenants."""
-    _asked_at: float = 0.0
+    _asked_at: float = -inf
+    _latest: str = ""
+    """Who asked last."""
+    _another_at: float = -inf
+    """When somebody else asked last."""
     _uses: dict[str, _Use] = field(default_factory=dict)
 
     def asked(self, tenant: str, now: float) -> None:
@@ -72,8 +51,9 @@ class Sharing:
             use = self._uses[tenant] = _Use(0.0, now)
         use.rate = _decayed(use.rate, now - use.asked_at) + 1 / FAST_S
         self._rate = _decayed(self._rate, now - self._asked_at) + 1 / FAST_S
+        if tenant != self._latest:
+            self._latest, self._another_at = tenant, self._asked_at
         use.asked_at = self._asked_at = now
-        self.askers.asks(tenant, now)
 
     def took(self, tenant: str, now: float) -> None:
         """Count a slot that was granted."""
@@ -94,13 +74,21 @@ class Sharing:
         What the others hold at their rate (Little's law) and its square root for chance, less what they
         hold now, at least one; but never all, and none while nobody else uses the model.
         """
-        if not self.askers.another_than(tenant, now):
+        if not self.another_than(tenant, now):
             return 0
-        own = self._uses[tenant]
-        rate = _decayed(self._rate, now - self._asked_at) - _decayed(own.rate, now - own.asked_at)
-        expected = max(0.0, rate) * service_s
-        wanted = ceil(expected + sqrt(expected) - (self.busy - own.held))
+        expected = self.rate_of_others(tenant, now) * service_s
+        wanted = ceil(expected + sqrt(expected) - (self.busy - self._uses[tenant].held))
         return min(slots - 1, max(1, wanted))
+
+    def rate_of_others(self, tenant: str, now: float) -> float:
+        """Return how many requests per second come from all but this tenant."""
+        own = self._uses[tenant]
+        return max(0.0, _decayed(self._rate, now - self._asked_at) - _decayed(own.rate, now - own.asked_at))
+
+    def another_than(self, tenant: str, now: float) -> bool:
+        """Whether anybody else than this tenant asked lately: who asked last, or whoever did before."""
+        asked_at = self._another_at if tenant == self._latest else self._asked_at
+        return now - asked_at < RECENT_S
 
     def _forget(self, now: float) -> None:
         uses = self._uses.items()

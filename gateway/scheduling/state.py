@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from heapq import heappop, heappush
 from math import inf
+from typing import NamedTuple
 
 from gateway.scheduling.estimates import Estimates
 from gateway.scheduling.names import Instance, RequestId, Variant
@@ -35,6 +36,14 @@ class Lease:
     """Its first token is there."""
 
 
+class Waiter(NamedTuple):
+    """A request that waits."""
+
+    model: ModelState
+    worth: float
+    """Virtual tokens."""
+
+
 class AlarmKind(IntEnum):
     """What is due at a moment."""
 
@@ -58,7 +67,7 @@ class State:
     workers: dict[Instance, WorkerResidency] = field(default_factory=dict)
     models: dict[Variant, ModelState] = field(default_factory=dict)
     by_number: list[ModelState] = field(default_factory=list)
-    waiting: dict[RequestId, ModelState] = field(default_factory=dict)
+    waiting: dict[RequestId, Waiter] = field(default_factory=dict)
     leases: dict[RequestId, Lease] = field(default_factory=dict)
     alarms: list[Alarm] = field(default_factory=list)
     wanting: Ranking = field(default_factory=Ranking)
@@ -83,7 +92,7 @@ class State:
         """Return the model's state, a new one if it was never heard of."""
         model = self.models.get(variant)
         if model is None:
-            queue = ModelQueue(Weighing(self.policy.late_weight, inf, inf))
+            queue = ModelQueue(Weighing(self.policy.late_weight, inf))
             model = self.models[variant] = ModelState(variant, len(self.by_number), queue)
             self.by_number.append(model)
         return model

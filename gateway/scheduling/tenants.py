@@ -1,54 +1,141 @@
-"""What each tenant was given, in virtual tokens: the one that was given least is served next.
+"""What each tenant was given and asks for, in virtual tokens: who is over its share comes after the others.
 
-The virtual-token counter of Sheng et al. (arXiv 2401.00588): a grant is charged with a quarter of the prompt
-and the model's mean answer, and corrected at its end, because an answer's length is not known before. A
-tenant that comes back starts with those that are active, so that nobody saves up for a flood.
+Virtual-token counters after Sheng et al. (arXiv 2401.00588): a grant is charged with a quarter of the prompt
+and the model's mean answer, and corrected at its end, because an answer's length is not known before. What
+was given is forgotten with time, so that nobody saves up for a flood, and what waits counts too, so that a
+flood is seen when it comes. Tenants within their share are served in the order of arrival: sharing more
+evenly than that costs everybody and helps nobody.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
+from math import exp
 from typing import Final
-
-from gateway.scheduling.sharing import Askers
 
 PROMPT_SHARE: Final = 0.25
 """What a prompt's token costs, against an answer's."""
+MEMORY_S: Final = 300.0
+"""What was given is forgotten with this time constant; who asked for nothing so long is not active."""
 MOST_REMEMBERED: Final = 4096
-"""Counters of tenants that do not wait; beyond this they are forgotten."""
+"""Tenants that are not active; beyond this those that asked longest ago are forgotten."""
+
+_REBASE_S: Final = 30 * MEMORY_S
+"""Counters grow with e^(t / MEMORY_S); so often they are brought back to size."""
+
+
+@dataclass(slots=True)
+class _Tenant:
+    asked_at: float
+    used: float = 0.0
+    """Virtual tokens, in units that grow as memory fades."""
+    queued: float = 0.0
+    """Virtual tokens of what waits."""
+    waiting: int = 0
+    active: bool = False
 
 
 @dataclass(slots=True)
 class Tenants:
-    """One counter a tenant, over all models."""
+    """One counter a tenant, over all models. Sums are kept, so that nothing is counted anew."""
 
-    _given: dict[str, float] = field(default_factory=dict)
-    _waiting: dict[str, int] = field(default_factory=dict)
-    """How many requests of a tenant wait."""
-    askers: Askers = field(default_factory=Askers)
+    _tenants: OrderedDict[str, _Tenant] = field(default_factory=OrderedDict)
+    """In the order of their last asking."""
+    _active: OrderedDict[str, _Tenant] = field(default_factory=OrderedDict)
+    _used: float = 0.0
+    """Of all active tenants."""
+    _queued: float = 0.0
+    _base: float = 0.0
+    """When a unit was a token."""
 
-    def given(self, tenant: str) -> float:
-        """Return the tenant's counter."""
-        return self._given.get(tenant, 0.0)
+    def asks(self, tenant: str, now: float) -> None:
+        """The tenant has a new request."""
+        known = self._known(tenant, now)
+        known.asked_at = now
+        self._tenants.move_to_end(tenant)
+        if not known.active:
+            known.active = True
+            self._used += known.used
+            self._queued += known.queued
+        self._active[tenant] = known
+        self._active.move_to_end(tenant)
+        self._forget(now)
 
-    def waits(self, tenant: str) -> None:
-        """A request of the tenant began to wait."""
-        count = self._waiting.get(tenant, 0)
-        if not count and self._waiting:
-            least = min(self.given(active) for active in self._waiting)
-            self._given[tenant] = max(self.given(tenant), least)
-        self._waiting[tenant] = count + 1
+    def waits(self, tenant: str, tokens: float, now: float) -> None:
+        """A request of the tenant, worth so many virtual tokens, began to wait."""
+        known = self._known(tenant, now)
+        known.waiting += 1
+        self._queue(known, tokens)
 
-    def waits_no_more(self, tenant: str) -> None:
+    def waits_no_more(self, tenant: str, tokens: float) -> None:
         """A request of the tenant was granted, or went away."""
-        count = self._waiting[tenant] - 1
-        if count:
-            self._waiting[tenant] = count
-            return
-        del self._waiting[tenant]
-        if len(self._given) > MOST_REMEMBERED + len(self._waiting):
-            self._given = {active: self.given(active) for active in self._waiting}
+        known = self._tenants[tenant]
+        known.waiting -= 1
+        self._queue(known, -tokens if known.waiting else -known.queued)
 
-    def charge(self, tenant: str, tokens: float) -> None:
+    def charge(self, tenant: str, tokens: float, now: float) -> None:
         """Add to what the tenant was given; negative to correct."""
-        self._given[tenant] = self.given(tenant) + tokens
+        known = self._known(tenant, now)
+        change = max(-known.used, tokens * self._unit(now))
+        known.used += change
+        if known.active:
+            self._used += change
+
+    def demand(self, tenant: str, now: float) -> float:
+        """Return what the tenant was given lately and asks for now, in virtual tokens."""
+        known = self._tenants.get(tenant)
+        return 0.0 if known is None else known.used / self._unit(now) + known.queued
+
+    def excess(self, tenant: str, fair_share: float, now: float) -> float:
+        """Return the tenant's demand if that is over its share, else 0.
+
+        Over its share is more than `fair_share` times the mean of the other active tenants.
+        """
+        known = self._tenants.get(tenant)
+        others = len(self._active) - (known is not None and known.active)
+        if known is None or others <= 0:
+            return 0.0
+        unit = self._unit(now)
+        demand = known.used / unit + known.queued
+        everybody = self._used / unit + self._queued
+        of_others = everybody - demand if known.active else everybody
+        return demand if demand > fair_share * of_others / others else 0.0
+
+    def _known(self, tenant: str, now: float) -> _Tenant:
+        known = self._tenants.get(tenant)
+        if known is None:
+            known = self._tenants[tenant] = _Tenant(now)
+        return known
+
+    def _queue(self, known: _Tenant, tokens: float) -> None:
+        known.queued += tokens
+        if known.active:
+            self._queued += tokens
+
+    def _forget(self, now: float) -> None:
+        """Take out who has not asked for long and waits for nothing."""
+        while self._active:
+            name, first = next(iter(self._active.items()))
+            if first.asked_at > now - MEMORY_S:
+                break
+            if first.waiting:
+                first.asked_at = now
+                self._active.move_to_end(name)
+                continue
+            first.active = False
+            del self._active[name]
+            self._used -= first.used
+            self._queued -= first.queued
+        if len(self._tenants) > MOST_REMEMBERED + len(self._active):
+            self._tenants = OrderedDict((n, t) for n, t in self._tenants.items() if t.active)
+
+    def _unit(self, now: float) -> float:
+        """Return what a token is worth now in the units of the counters."""
+        if now - self._base > _REBASE_S:
+            shrink = exp((self._base - now) / MEMORY_S)
+            for known in self._tenants.values():
+                known.used *= shrink
+            self._used = sum(known.used for known in self._active.values())
+            self._base = now
+        return exp((now - self._base) / MEMORY_S)

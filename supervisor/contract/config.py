@@ -226,12 +226,14 @@ class SchedulingConfig(_Section):
     eviction_price: Annotated[float, Field(ge=0)] = 0.5
     """A load may cost what it evicts only while this many times their worth is less than the waiting that
     it relieves."""
+    fair_share: Annotated[float, Field(ge=1)] = 2.0
+    """A tenant is over its share when it was given and asks for more than this many times what the others
+    do on average; then it is served after them."""
     tenant_cap: Annotated[float, Field(gt=0)] = 1.0
-    """Where loads are decided and there are several tenants, the waiting requests of one count at most
-    this many times the slots of a replica."""
-    flood_backlog: Annotated[float, Field(gt=0)] = 4.0
-    """A tenant floods a model when this many times the model's slots of its requests wait; then it leaves
-    slots to the others who use the model."""
+    """Where loads of a model that others use too are decided, the waiting requests of a tenant that is over
+    its share count at most this many times the slots of a replica."""
+    flood_drain_after: Seconds = 20.0
+    """A replica that only a flood keeps busy is drained for a model that has waited so long."""
     load_retry: Seconds = 30.0
     """A model that a worker could not load is not tried there again before this time; doubles each time."""
 
