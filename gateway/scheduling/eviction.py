@@ -153,10 +153,10 @@ def _may_go_from(
     name = replica.worker.view.instance.worker
     load_s = estimates.load_s(replica.model.variant, name, replica.size_bytes)
     nobody = demand.expected_wait_s == inf
-    if not replica.busy and not replica.model.queue:
+    if not replica.busy:
         tenure = replica.since + policy.min_tenure * load_s
         waited = now - demand.waited_s + policy.min_tenure * load_s
-        return min(tenure, waited) if nobody else tenure
+        return max(min(tenure, waited) if nobody else tenure, _held_until(replica, policy))
     if replica.model.flooded_by is not None and _flood_can_do_without(replica, demand, estimates, now):
         arrived_at = now - demand.waited_s
         return max(replica.since + load_s, arrived_at + policy.flood_drain_after)
@@ -173,6 +173,12 @@ def _flood_can_do_without(replica: Replica, demand: Demand, estimates: Estimates
         return False
     used = model.sharing.rate_of_others(tenant, now) * estimates.typical_service_s(model.variant)
     return used < _SPARE_LOAD * others
+
+
+def _held_until(replica: Replica, policy: SchedulingConfig) -> float:
+    """Return until when requests may be held back for a fuller batch on a replica that is idle."""
+    queue = replica.model.queue
+    return queue.oldest_arrival + policy.batch_hold if queue.in_line and replica.live else -inf
 
 
 def _spare(chosen: list[_Candidate], rivals: frozenset[Variant], free: int, places: int) -> None:
