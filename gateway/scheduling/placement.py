@@ -55,7 +55,7 @@ def plan_load(
         if not may_load(demand.model, worker):
             continue
         need = need_bytes(demand.model, worker, estimates)
-        if not demand.overdue and not worker.may_have_room(need):
+        if not (demand.overdue or worker.may_have_room(need)):
             continue
         found = victims_on(worker, demand, need, estimates, policy, now)
         if isinstance(found, Blocked):

@@ -164,8 +164,13 @@ class WorkerResidency:
         )
 
     def may_have_room(self, need_bytes: int) -> bool:
-        """Whether so much might be free once all that is idle has gone; no is certain, yes is not."""
-        return self.view.memory_bytes - self.active_bytes >= need_bytes
+        """Whether so much might be free once all has gone that is idle or only a flood keeps busy.
+
+        No is certain, yes is not.
+        """
+        if self.view.memory_bytes - self.active_bytes >= need_bytes:
+            return True
+        return any(replica.model.flooded_by is not None for replica in self.replicas.values())
 
     def holds(self, variant: Variant) -> bool:
         """Whether the model is here or on its way, and not on its way out."""
