@@ -32,7 +32,7 @@ from gateway.relay.upstream import Upstream
 from gateway.runtime import Runtime
 from gateway.scheduling.residency import quiet
 from gateway.scheduling.scheduler import Scheduler
-from supervisor.contract.config import Config
+from supervisor.contract.config import Config, SchedulingConfig
 from supervisor.contract.runtime_dir import GATEWAY_SOCKET, SUPERVISOR_SOCKET
 
 _log = structlog.get_logger("gateway")
@@ -85,7 +85,7 @@ async def running(config: Config, ports: Ports) -> AsyncIterator[Fleet]:
         fleet = Fleet(session, config.gateway.load_timeout, config.models)
         stack.push_async_callback(fleet.close)
         clock = asyncio.get_running_loop().time
-        runtime = Runtime(Scheduler(), fleet, clock)
+        runtime = Runtime(Scheduler(_policy(config)), fleet, clock)
         if ports.learned_file is not None:
             learning = Learning(runtime.scheduler.estimates, ports.learned_file, fleet.name, clock)
             runtime.on_event = learning.saw
@@ -110,6 +110,12 @@ async def running(config: Config, ports: Ports) -> AsyncIterator[Fleet]:
             stack.push_async_callback(runner.cleanup)
         await _listen(runners, ports)
         yield fleet
+
+
+def _policy(config: Config) -> SchedulingConfig:
+    """Return the scheduler's constants: a model must be drained for well before its requests are given up."""
+    latest = config.gateway.request_timeout / 2
+    return config.scheduling.model_copy(update={"drain_after": min(config.scheduling.drain_after, latest)})
 
 
 def _external_link(

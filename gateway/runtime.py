@@ -169,6 +169,8 @@ class Runtime:
 
     async def _unload(self, effect: Unload) -> None:
         where = {"worker": str(effect.instance), "model": self._loader.name(effect.variant)}
+        if effect.in_favour_of is not None:
+            where["in_favour_of"] = self._loader.name(effect.in_favour_of)
         _log.info("unload", why=effect.why, **where)
         await self._loader.unload(effect.instance, effect.variant)
         self.feed(Unloaded(effect.instance, effect.variant))

@@ -159,6 +159,10 @@ class Estimates:
         model = self._models.get(variant)
         return None if model is None else model.size_bytes
 
+    def forget(self, variant: Variant) -> None:
+        """Drop what is known of a model that is not there any more."""
+        self._models.pop(variant, None)
+
     # Across restarts --------------------------------------------------------------
 
     def export(self, now: float) -> dict[Variant, ModelLearned]:

@@ -34,15 +34,17 @@ _MOST_WISHES: Final = 32
 """Tenants whose keep-alive is remembered for a replica; those that passed are forgotten first."""
 
 
+_UNKNOWN: Final = Rejection(RejectReason.UNKNOWN_MODEL, "no worker serves this model")
+
 # Requests -------------------------------------------------------------------------
 
 
 def arrived(state: State, event: Arrived, now: float) -> None:
     """Take a request in, or refuse at the door what can never be served or would overfill the queue."""
-    model = state.model(event.variant)
+    model = state.models.get(event.variant)
     rejection = _admission(model, returning=bool(event.avoid))
-    if rejection is not None:
-        state.out.append(Reject(event.request, rejection))
+    if rejection is not None or model is None:
+        state.out.append(Reject(event.request, rejection or _UNKNOWN))
         return
     if not event.avoid:
         state.estimates.arrived(event.variant, now)
@@ -57,9 +59,9 @@ def arrived(state: State, event: Arrived, now: float) -> None:
     state.touch(model)
 
 
-def _admission(model: ModelState, *, returning: bool) -> Rejection | None:
-    if not model.servers:
-        return Rejection(RejectReason.UNKNOWN_MODEL, "no worker serves this model")
+def _admission(model: ModelState | None, *, returning: bool) -> Rejection | None:
+    if model is None or not model.servers:
+        return _UNKNOWN
     if not model.replicas and model.too_large is not None:
         return Rejection(RejectReason.NO_MEMORY, model.too_large)
     if returning or model.free or len(model.queue) < model.queue_bound:
@@ -299,8 +301,8 @@ def enter_replica(worker: WorkerResidency, model: ModelState, phase: Phase, now:
 
 def unload_asked(state: State, event: UnloadAsked, now: float) -> None:
     """A client wants the model to leave as soon as it is idle; the operator's wishes come first."""
-    model = state.model(event.variant)
-    for replica in model.replicas.values():
+    model = state.models.get(event.variant)
+    for replica in model.replicas.values() if model is not None else ():
         replica.unload_asked = True
         replica.wishes.clear()
         state.wake(now, AlarmKind.REPLICA, event.variant, replica.worker.view.instance)

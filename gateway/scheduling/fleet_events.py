@@ -38,8 +38,15 @@ def fleet_changed(state: State, event: FleetChanged, now: float) -> None:
     for variant in served:
         _bound(state, state.models[variant])
     _set_bounds(state, event.bounds)
+    for variant in served:
+        _forget_unless_needed(state, state.models[variant])
     for worker in state.workers.values():
         _rearm(state, worker, now)
+
+
+def _forget_unless_needed(state: State, model: ModelState) -> None:
+    if not (model.servers or model.replicas or model.queue or model in state.bounded_models):
+        state.forget(model)
 
 
 def _worker_gone(state: State, worker: WorkerResidency) -> None:

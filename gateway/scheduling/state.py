@@ -66,7 +66,8 @@ class State:
     sessions: Sessions = field(default_factory=Sessions)
     workers: dict[Instance, WorkerResidency] = field(default_factory=dict)
     models: dict[Variant, ModelState] = field(default_factory=dict)
-    by_number: list[ModelState] = field(default_factory=list)
+    by_number: dict[int, ModelState] = field(default_factory=dict)
+    _numbers: int = 0
     waiting: dict[RequestId, Waiter] = field(default_factory=dict)
     leases: dict[RequestId, Lease] = field(default_factory=dict)
     alarms: list[Alarm] = field(default_factory=list)
@@ -93,9 +94,19 @@ class State:
         model = self.models.get(variant)
         if model is None:
             queue = ModelQueue(Weighing(self.policy.late_weight, inf))
-            model = self.models[variant] = ModelState(variant, len(self.by_number), queue)
-            self.by_number.append(model)
+            model = self.models[variant] = ModelState(variant, self._numbers, queue)
+            self.by_number[model.number] = model
+            self._numbers += 1
         return model
+
+    def forget(self, model: ModelState) -> None:
+        """Drop a model that nobody serves, holds or waits for."""
+        del self.models[model.variant], self.by_number[model.number]
+        self.touched.pop(model.variant, None)
+        self.short.pop(model.variant, None)
+        self.wanting.place(model.number, None)
+        if model.variant.options:
+            self.estimates.forget(model.variant)
 
     def replica(self, instance: Instance, variant: Variant) -> Replica | None:
         """Return the model's replica on that process, if both are there."""
