@@ -11,7 +11,7 @@ from gateway.scheduling.events import refuse, unload
 from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.placement import fits_nowhere
 from gateway.scheduling.queues import Weighing
-from gateway.scheduling.residency import ModelState, WorkerResidency
+from gateway.scheduling.residency import ModelState, Phase, WorkerResidency
 from gateway.scheduling.state import AlarmKind, State
 from gateway.scheduling.types import FleetChanged, Rejection, RejectReason, ReplicaBounds, WorkerView
 
@@ -67,6 +67,9 @@ def _worker_changed(state: State, worker: WorkerResidency, view: WorkerView) -> 
     for variant in worker.view.servable:
         if variant not in view.servable:
             state.models[variant].servers.pop(view.instance, None)
+            replica = worker.replicas.get(variant)
+            if replica is not None and replica.phase is Phase.PLANNED:
+                state.drop(replica)
     for variant in view.servable:
         state.model(variant).servers[view.instance] = worker
     worker.view = view
