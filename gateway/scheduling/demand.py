@@ -8,7 +8,6 @@ from __future__ import annotations
 from math import inf, sqrt
 from typing import Final, NamedTuple
 
-from gateway.scheduling.estimates import Estimates
 from gateway.scheduling.reasons import LoadCause
 from gateway.scheduling.residency import ModelState
 from supervisor.contract.config import SchedulingConfig
@@ -39,9 +38,7 @@ class Demand(NamedTuple):
     """Larger goes first."""
 
 
-def demand_of(
-    model: ModelState, weight: float, estimates: Estimates, policy: SchedulingConfig, now: float
-) -> Demand | None:
+def demand_of(model: ModelState, weight: float, policy: SchedulingConfig, now: float) -> Demand | None:
     """Return what loads a model's queue asks for; None when what is there or coming has to do.
 
     `weight` is what those who wait count for.
@@ -50,17 +47,15 @@ def demand_of(
     queued = len(queue)
     if queued <= model.coming or model.full:
         return None
-    variant = model.variant
-    load_s = estimates.typical_load_s(variant, typical_bytes(model, estimates))
+    load_s = model.typical_load_s
     need = max(_LEAST_NEED, weight - model.coming)
     there = model.slots + model.coming
-    expected_wait_s = need * estimates.typical_service_s(variant) / there if there else inf
+    expected_wait_s = need * model.typical_service_s / there if there else inf
     if expected_wait_s <= policy.load_repay * load_s:
         return None
     waited_s = now - queue.oldest_arrival
     overdue = waited_s >= policy.drain_after
-    size = max(1, typical_bytes(model, estimates))
-    urgency = need * (min(waited_s, policy.ttft_goal) + load_s) / sqrt(size)
+    urgency = need * (min(waited_s, policy.ttft_goal) + load_s) / sqrt(model.typical_bytes)
     return Demand(
         model=model,
         cause=LoadCause.FURTHER if there else LoadCause.FIRST,
@@ -74,10 +69,9 @@ def demand_of(
     )
 
 
-def hopeless_before(model: ModelState, estimates: Estimates, policy: SchedulingConfig, now: float) -> float:
+def hopeless_before(model: ModelState, policy: SchedulingConfig, now: float) -> float:
     """Return the moment before which those arrived whom a load begun now cannot serve in time any more."""
-    load_s = estimates.typical_load_s(model.variant, typical_bytes(model, estimates))
-    return now + policy.load_lead * load_s - policy.ttft_goal
+    return now + policy.load_lead * model.typical_load_s - policy.ttft_goal
 
 
 def kept_demand(model: ModelState) -> Demand | None:
@@ -95,12 +89,3 @@ def kept_demand(model: ModelState) -> Demand | None:
         overdue=False,
         urgency=0.0,
     )
-
-
-def typical_bytes(model: ModelState, estimates: Estimates) -> int:
-    """Return what the model takes: measured, else as estimated for the first worker that may serve it."""
-    known = estimates.size_bytes(model.variant)
-    if known is not None:
-        return known
-    first = next(iter(model.servers.values()), None)
-    return first.view.servable[model.variant] if first is not None else 0

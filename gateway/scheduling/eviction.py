@@ -91,7 +91,7 @@ def worth_s(replica: Replica, estimates: Estimates, policy: SchedulingConfig, no
     worth = (1 - exp(-rate * policy.keep_horizon / max(1, live))) * load_s
     worth *= 1 + min(_MOST_WAITERS, rate * load_s)
     others = (live - 1) * replica.slots
-    if others > 0 and rate * estimates.typical_service_s(variant) / others < _SPARE_LOAD:
+    if others > 0 and rate * model.typical_service_s / others < _SPARE_LOAD:
         worth *= policy.spare_replica
     return worth + _LRU_WEIGHT * replica.last_used / (now + 1)
 
@@ -157,7 +157,7 @@ def _may_go_from(
         tenure = replica.since + policy.min_tenure * load_s
         waited = now - demand.waited_s + policy.min_tenure * load_s
         return max(min(tenure, waited) if nobody else tenure, _held_until(replica, policy))
-    if replica.model.flooded_by is not None and _flood_can_do_without(replica, demand, estimates, now):
+    if replica.model.flooded_by is not None and _flood_can_do_without(replica, demand, now):
         arrived_at = now - demand.waited_s
         return max(replica.since + load_s, arrived_at + policy.flood_drain_after)
     if not demand.overdue or not (nobody or len(replica.model.live) > 1):
@@ -165,13 +165,13 @@ def _may_go_from(
     return replica.since + load_s
 
 
-def _flood_can_do_without(replica: Replica, demand: Demand, estimates: Estimates, now: float) -> bool:
+def _flood_can_do_without(replica: Replica, demand: Demand, now: float) -> bool:
     """Whether only a flood would miss the replica, and somebody else waits for the room."""
     model, tenant = replica.model, replica.model.flooded_by
     others = model.slots - replica.slots_counted
     if tenant is None or others <= 0 or demand.model.queue.is_only(tenant):
         return False
-    used = model.sharing.rate_of_others(tenant, now) * estimates.typical_service_s(model.variant)
+    used = model.sharing.rate_of_others(tenant, now) * model.typical_service_s
     return used < _SPARE_LOAD * others
 
 

@@ -80,6 +80,7 @@ def _bound(state: State, model: ModelState) -> None:
     """Bring up to date what follows from the workers that may serve the model."""
     views = [worker.view for worker in model.servers.values()]
     model.too_large = fits_nowhere(model)
+    state.relearn(model)
     model.queue_bound = sum(view.max_queue for view in views)
     slots = max((view.num_parallel for view in views), default=1)
     model.queue.reweigh(Weighing(state.policy.late_weight, state.policy.tenant_cap * slots))

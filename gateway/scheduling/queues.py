@@ -9,7 +9,7 @@ Decides order only; knows no workers. Nothing is scanned: a request moves from f
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, KeysView
 from dataclasses import dataclass, field
 from math import inf
 
@@ -55,9 +55,11 @@ class ModelQueue:
     """Those that come back from a worker which they avoid: they stand outside the lines."""
     _waiting: dict[RequestId, Arrived] = field(default_factory=dict)
     _lines: dict[str, _Line] = field(default_factory=dict)
-    _heavy: dict[str, _Line] = field(default_factory=dict)
+    heavy: dict[str, _Line] = field(default_factory=dict)
     """Lines of more requests than would count if their tenants were over their share."""
     _by_age: deque[_Entry] = field(default_factory=deque)
+    _fresh: deque[_Entry] = field(default_factory=deque)
+    """All lines' together."""
     _hopeful: deque[_Entry] = field(default_factory=deque)
     _hopeless_since: float = -inf
     """Requests that arrived before this moment are not hopeful any more."""
@@ -89,6 +91,7 @@ class ModelQueue:
             self.returned[request.request] = request
         else:
             _insert(line.fresh, entry)
+            _insert(self._fresh, entry)
         _insert(self._by_age, entry)
         line.waiting += 1
         if request.arrived_at >= self._hopeless_since:
@@ -120,16 +123,15 @@ class ModelQueue:
             for tenant, line in self._lines.items():
                 self._weigh(tenant, line)
 
-    def weight(self, over_share: Callable[[str], bool]) -> float:
-        """Return what all that wait count for, with a bound for each tenant that is over its share."""
-        most = self.weighing.tenant_most
-        too_much = (line.weight - most for name, line in self._heavy.items() if over_share(name))
-        return self.need - sum(excess for excess in too_much if excess > 0)
+    @property
+    def tenants(self) -> KeysView[str]:
+        """Whose requests wait."""
+        return self._lines.keys()
 
-    def flooder(self, slots: int, over_share: Callable[[str], bool]) -> str | None:
-        """Return a tenant that is over its share and has at least so many requests here."""
-        heavy = self._heavy.items()
-        return next((name for name, line in heavy if line.waiting >= slots and over_share(name)), None)
+    def weight(self, over_share: Iterable[str]) -> float:
+        """Return what all that wait count for, with a bound for each of those tenants."""
+        most = self.weighing.tenant_most
+        return self.need - sum(max(0.0, self._lines[tenant].weight - most) for tenant in over_share)
 
     def is_only(self, tenant: str) -> bool:
         """Whether nobody but this tenant waits."""
@@ -149,6 +151,17 @@ class ModelQueue:
                 line = self._lines[request.tenant]
                 line.hopeful -= 1
                 self._weigh(request.tenant, line)
+
+    def oldest(self, late_before: float, *, plain: bool) -> tuple[Arrived, Turn]:
+        """Return whose turn it is among equals: while nobody waits who is over his share or comes back.
+
+        The oldest of those that arrived at or after `late_before`, or of all if it is `plain` its turn or
+        none did. Somebody must be in line.
+        """
+        if not plain and _top(self._fresh, self._waiting, late_before) < inf:
+            return self._waiting[self._fresh[0][1]], Turn.SAVABLE
+        _top(self._by_age, self._waiting)
+        return self._waiting[self._by_age[0][1]], Turn.FIFO
 
     def next(
         self,
@@ -204,22 +217,24 @@ class ModelQueue:
         self.need += weight - line.weight
         line.weight = weight
         if line.waiting > self.weighing.tenant_most:
-            self._heavy[tenant] = line
+            self.heavy[tenant] = line
         else:
-            self._heavy.pop(tenant, None)
+            self.heavy.pop(tenant, None)
 
     def _clear(self) -> None:
         """Forget the entries of those that left, and the rounding of sums."""
         self.need = 0.0
         self._by_age.clear()
         self._hopeful.clear()
+        self._fresh.clear()
 
 
-def _top(line: deque[_Entry], waiting: dict[RequestId, Arrived]) -> float:
-    """Return when the first that still waits arrived; drop those before it that do not."""
+def _top(line: deque[_Entry], waiting: dict[RequestId, Arrived], late_before: float = -inf) -> float:
+    """Return when the first that still waits arrived; drop those before it, and those that are late."""
     while line:
-        if line[0][1] in waiting:
-            return line[0][0]
+        arrived_at, request = line[0]
+        if request in waiting and arrived_at >= late_before:
+            return arrived_at
         line.popleft()
     return inf
 

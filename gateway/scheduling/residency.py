@@ -218,6 +218,11 @@ class ModelState:
     too_large: str | None = None
     """The numbers, if no worker could ever hold it."""
     sharing: Sharing = field(default_factory=Sharing)
+    typical_bytes: int = 1
+    """What it takes on whatever worker, as far as that is known."""
+    typical_load_s: float = 1.0
+    typical_service_s: float = 1.0
+    """Seconds that an answer holds its slot."""
     flooded_by: str | None = None
     """A tenant over its share that has as many requests waiting as the model has slots."""
     grants: int = 0

@@ -62,7 +62,7 @@ class State:
 
     policy: SchedulingConfig
     estimates: Estimates = field(default_factory=Estimates)
-    tenants: Tenants = field(default_factory=Tenants)
+    tenants: Tenants = field(init=False)
     sessions: Sessions = field(default_factory=Sessions)
     workers: dict[Instance, WorkerResidency] = field(default_factory=dict)
     models: dict[Variant, ModelState] = field(default_factory=dict)
@@ -88,6 +88,18 @@ class State:
     opened: dict[Instance, WorkerResidency] = field(default_factory=dict)
     """Workers that might now take a load that they could not take before."""
     out: list[Effect] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.tenants = Tenants(self.policy.fair_share)
+
+    def relearn(self, model: ModelState) -> None:
+        """Bring what decisions need of the model's estimates up to date; after whatever taught something."""
+        variant, estimates = model.variant, self.estimates
+        first = next(iter(model.servers.values()), None)
+        guess = first.view.servable.get(variant, 0) if first is not None else 0
+        model.typical_bytes = max(1, estimates.size_bytes(variant) or guess)
+        model.typical_load_s = estimates.typical_load_s(variant, model.typical_bytes)
+        model.typical_service_s = estimates.typical_service_s(variant)
 
     def model(self, variant: Variant) -> ModelState:
         """Return the model's state, a new one if it was never heard of."""
@@ -156,6 +168,12 @@ class State:
             victim.draining = False
             victim.settle()
             self.touch(victim.model)
+
+    def look_again(self, model: ModelState, when: float, now: float) -> None:
+        """Set the model's alarm unless an earlier one is set."""
+        if now < when < model.looks_again_at:
+            model.looks_again_at = when
+            self.wake(when, AlarmKind.MODEL, model.variant)
 
     def wake(
         self, when: float, kind: AlarmKind, what: RequestId | Variant, where: Instance | None = None

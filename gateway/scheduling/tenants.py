@@ -40,6 +40,10 @@ class _Tenant:
 class Tenants:
     """One counter a tenant, over all models. Sums are kept, so that nothing is counted anew."""
 
+    fair_share: float
+    """Over its share is more than so many times the mean of the other active tenants."""
+    over: set[str] = field(default_factory=set)
+    """Tenants that were over their share when they were last heard of: nobody else is."""
     _tenants: OrderedDict[str, _Tenant] = field(default_factory=OrderedDict)
     """In the order of their last asking."""
     _active: OrderedDict[str, _Tenant] = field(default_factory=OrderedDict)
@@ -67,6 +71,7 @@ class Tenants:
         known = self._known(tenant, now)
         known.waiting += 1
         self._queue(known, tokens)
+        self._judge(tenant, known, now)
 
     def waits_no_more(self, tenant: str, tokens: float) -> None:
         """A request of the tenant was granted, or went away."""
@@ -81,26 +86,25 @@ class Tenants:
         known.used += change
         if known.active:
             self._used += change
+        self._judge(tenant, known, now)
 
-    def demand(self, tenant: str, now: float) -> float:
-        """Return what the tenant was given lately and asks for now, in virtual tokens."""
-        known = self._tenants.get(tenant)
-        return 0.0 if known is None else known.used / self._unit(now) + known.queued
-
-    def excess(self, tenant: str, fair_share: float, now: float) -> float:
-        """Return the tenant's demand if that is over its share, else 0.
-
-        Over its share is more than `fair_share` times the mean of the other active tenants.
-        """
-        known = self._tenants.get(tenant)
-        others = len(self._active) - (known is not None and known.active)
-        if known is None or others <= 0:
+    def excess(self, tenant: str, now: float) -> float:
+        """Return the tenant's demand, in virtual tokens, if that is over its share, else 0."""
+        if tenant not in self.over:
             return 0.0
+        return self._judge(tenant, self._tenants[tenant], now)
+
+    def _judge(self, tenant: str, known: _Tenant, now: float) -> float:
+        """Compare with the others, and remember."""
+        others = len(self._active) - known.active
         unit = self._unit(now)
         demand = known.used / unit + known.queued
-        everybody = self._used / unit + self._queued
-        of_others = everybody - demand if known.active else everybody
-        return demand if demand > fair_share * of_others / others else 0.0
+        of_others = self._used / unit + self._queued - (demand if known.active else 0.0)
+        if others <= 0 or demand <= self.fair_share * of_others / others:
+            self.over.discard(tenant)
+            return 0.0
+        self.over.add(tenant)
+        return demand
 
     def _known(self, tenant: str, now: float) -> _Tenant:
         known = self._tenants.get(tenant)
@@ -124,6 +128,7 @@ class Tenants:
                 self._active.move_to_end(name)
                 continue
             first.active = False
+            self.over.discard(name)
             del self._active[name]
             self._used -= first.used
             self._queued -= first.queued

@@ -1,0 +1,126 @@
+"""Whose turn it is when slots are free, and on which of the free replicas.
+
+The state's side of `queues` (whose turn) and `dispatch` (where): holds batches back, keeps slots from floods.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Final
+
+from gateway.scheduling.dispatch import MOST_COMPARED, MOST_TOLD, bounded_load, compare, usable
+from gateway.scheduling.events import stop_waiting, virtual_tokens
+from gateway.scheduling.reasons import GrantReason, ReplicaOption, Turn
+from gateway.scheduling.residency import ModelState, Replica
+from gateway.scheduling.state import Lease, State
+from gateway.scheduling.types import Arrived, Grant
+
+_LEAST_SHARED: Final = 2
+"""Slots of a model; one alone cannot be shared."""
+
+
+def dispatch(state: State, model: ModelState, now: float) -> None:
+    """Grant the model's free slots to those who wait for it."""
+    queue = model.queue
+    if queue.returned and model.free:
+        _dispatch_returned(state, model, now)
+    while queue.in_line and model.free:
+        held_until = _held_until(state, model, now)
+        if held_until > now:
+            state.look_again(model, held_until, now)
+            return
+        chosen = _next(state, model, now)
+        if chosen is None:
+            return
+        _grant(state, model, *chosen, now)
+
+
+def _dispatch_returned(state: State, model: ModelState, now: float) -> None:
+    """Those that come back go first, each to a worker where it has not failed if there is one."""
+    for request in sorted(model.queue.returned.values(), key=lambda request: request.arrived_at):
+        if usable(request, model):
+            _grant(state, model, request, Turn.RETURNED, now)
+
+
+def _next(state: State, model: ModelState, now: float) -> tuple[Arrived, Turn] | None:
+    """Return whose turn it is; None when the free slots are kept for others than those who wait."""
+    policy, queue = state.policy, model.queue
+    waited_s = now - queue.oldest_arrival
+    every = policy.fifo_turn if waited_s < policy.patience / 2 else policy.impatient_turn
+    impatient = waited_s >= policy.patience
+    plain = impatient or (model.grants + 1) % every == 0
+    late_before = now - policy.savable_share * policy.ttft_goal
+    chosen: tuple[Arrived, Turn] | None
+    if state.tenants.over.isdisjoint(queue.tenants) and not queue.returned:
+        chosen = queue.oldest(late_before, plain=plain)
+    else:
+        chosen = queue.next(
+            late_before,
+            plain=plain,
+            excess=lambda tenant: state.tenants.excess(tenant, now),
+            may_take=lambda tenant, waiting: _may_take(state, model, tenant, waiting, now),
+        )
+    if chosen is None or (len(queue) > 1 and not impatient):
+        return chosen
+    return chosen[0], Turn.PATIENCE if len(queue) > 1 else Turn.ALONE
+
+
+def _may_take(state: State, model: ModelState, tenant: str, waiting: int, now: float) -> bool:
+    """Whether one more slot for the tenant leaves those free that others need, if it floods the model."""
+    slots = model.slots
+    if slots < _LEAST_SHARED or waiting < slots or not state.tenants.excess(tenant, now):
+        return True
+    service_s = model.typical_service_s
+    return slots - model.sharing.busy > model.sharing.kept_from(tenant, slots, service_s, now)
+
+
+def _held_until(state: State, model: ModelState, now: float) -> float:
+    """Return until when the model's requests are held back for a fuller batch; now when they are not.
+
+    On a worker where another model computes and its models have requests waiting, one more model would slow
+    them all, while one more answer in a batch is nearly free. So a model that is idle there begins with
+    a full batch, or once its oldest request has waited for `batch_hold`.
+    """
+    until = model.queue.oldest_arrival + state.policy.batch_hold
+    if until <= now:
+        return now
+    for replica in islice(model.free.values(), MOST_COMPARED):
+        if replica.busy or not replica.worker.active or len(model.queue) > replica.slots:
+            return now
+        if not any(other.model.queue for other in replica.worker.replicas.values() if other is not replica):
+            return now
+    return until
+
+
+def _grant(state: State, model: ModelState, request: Arrived, turn: Turn, now: float) -> None:
+    options = compare(request, usable(request, model), state.estimates, state.sessions, state.policy.crowding)
+    option, replica = next(
+        (chosen for chosen in options if not chosen[0].cached or _may_return(state, chosen[1])), options[0]
+    )
+    _take_slot(state, replica, request, option, now)
+    model.grants += 1
+    told = (option, *(other for other, _ in options[: MOST_TOLD + 1] if other is not option))[:MOST_TOLD]
+    load = replica.reason if replica.since > request.arrived_at else None
+    reason = GrantReason(turn, told, len(model.servers), load)
+    queued_s = now - request.arrived_at
+    state.out.append(Grant(request.request, replica.worker.view.instance, request.variant, queued_s, reason))
+
+
+def _may_return(state: State, replica: Replica) -> bool:
+    return bounded_load(replica, state.policy.affinity_bound)
+
+
+def _take_slot(state: State, replica: Replica, request: Arrived, option: ReplicaOption, now: float) -> None:
+    worker = replica.worker
+    was_idle = not replica.busy
+    replica.busy.add(request.request)
+    replica.model.sharing.took(request.tenant, now)
+    replica.unload_asked = False
+    replica.settle_slots()
+    if was_idle:
+        state.settle_worker(worker)
+    worker.reading[request.request] = option.prompt_s
+    charge = virtual_tokens(state, request)
+    state.tenants.charge(request.tenant, charge, now)
+    state.leases[request.request] = Lease(replica, request, now, charge)
+    stop_waiting(state, request.request)

@@ -1,0 +1,154 @@
+"""Which loads begin after an event: the most urgent model first, where it costs least.
+
+The state's side of `demand` (how urgent) and `placement` (where): only models that the event touched, and
+the most urgent of the others for the workers that the event opened, are looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from gateway.scheduling.demand import Demand, demand_of, hopeless_before, kept_demand
+from gateway.scheduling.events import enter_replica, unload
+from gateway.scheduling.placement import NoPlan, Plan, may_load, need_bytes, plan_load
+from gateway.scheduling.residency import ModelState, Phase, WorkerResidency
+from gateway.scheduling.state import State
+from gateway.scheduling.types import Load
+
+SHORTLIST: Final = 8
+"""Models, and workers, that are compared for a load; all of them in a fleet no larger than that."""
+REFRESHED: Final = 1
+"""Waiting models whose urgency is brought up to date with each event beyond those that it touched."""
+
+
+def place(state: State, now: float) -> None:
+    """Begin the loads that the event made possible or necessary."""
+    touched = {model.number: refresh(state, model, now) for model in state.touched.values()}
+    opened = [worker for worker in state.opened.values() if worker.accepts_load]
+    for number in _most_urgent(state, opened, touched, now):
+        model = state.by_number[number]
+        demand = touched[number] if number in touched else refresh(state, model, now)
+        if demand is not None:
+            _load(state, demand, None if number in touched else opened, now)
+    for model in list(state.short.values()):
+        _keep(state, model, now)
+
+
+def _most_urgent(
+    state: State, opened: list[WorkerResidency], touched: Collection[int], now: float
+) -> list[int]:
+    """Return the models that might be loaded now: those touched, and the most urgent for what opened."""
+    wanting = state.wanting
+    if len(wanting) > SHORTLIST:
+        for model in state.queued_models.some(REFRESHED):
+            refresh(state, model, now)
+    elif opened:
+        for number in wanting.first(SHORTLIST):
+            if number not in touched:
+                refresh(state, state.by_number[number], now)
+    first = wanting.first(SHORTLIST) if opened else []
+    urgent = [n for n in first if n in touched or _might_fit(state, state.by_number[n], opened)]
+    others = [number for number in touched if number in wanting and number not in urgent]
+    return sorted(urgent + others, key=wanting.key) if others else urgent
+
+
+def _might_fit(state: State, model: ModelState, opened: list[WorkerResidency]) -> bool:
+    return any(
+        may_load(model, worker) and worker.may_have_room(need_bytes(model, worker, state.estimates))
+        for worker in opened
+    )
+
+
+def refresh(state: State, model: ModelState, now: float) -> Demand | None:
+    """Bring the model's place among those that want a load up to date."""
+    queue, over = model.queue, state.tenants.over
+    if not queue:
+        state.wanting.place(model.number, None)
+        model.flooded_by = None
+        return None
+    queue.give_up_hope(hopeless_before(model, state.policy, now))
+    weight = queue.need
+    if not over.isdisjoint(queue.heavy):
+        weight = _bounded_weight(state, model, now)
+    elif model.flooded_by is not None:
+        model.flooded_by = None
+    demand = demand_of(model, weight, state.policy, now)
+    state.wanting.place(model.number, -demand.urgency if demand is not None else None)
+    if demand is not None and not demand.overdue:
+        state.look_again(model, now - demand.waited_s + state.policy.drain_after, now)
+    return demand
+
+
+def _bounded_weight(state: State, model: ModelState, now: float) -> float:
+    """Return what those who wait count for when some are over their share; note who floods the model.
+
+    The queue of such a tenant buys no more loads of a model that others want too than one replica would need.
+    """
+    heavy = [name for name in model.queue.heavy if state.tenants.excess(name, now)]
+    slots = max(1, model.slots)
+    model.flooded_by = next((name for name in heavy if model.queue.heavy[name].waiting >= slots), None)
+    return model.queue.weight([name for name in heavy if model.sharing.another_than(name, now)])
+
+
+def _keep(state: State, model: ModelState, now: float) -> None:
+    """Load what the operator wants held, as far as there is room or somebody idle."""
+    while (demand := kept_demand(model)) is not None:
+        if not _begin(state, demand, None, now):
+            return
+    state.short.pop(model.variant, None)
+
+
+def _load(state: State, first: Demand, workers: list[WorkerResidency] | None, now: float) -> None:
+    """Begin loads until those that are coming suffice for those who wait."""
+    demand: Demand | None = first
+    while demand is not None and _begin(state, demand, workers, now):
+        demand = refresh(state, demand.model, now)
+
+
+def _begin(state: State, demand: Demand, workers: list[WorkerResidency] | None, now: float) -> bool:
+    candidates = _candidates(state, demand) if workers is None else workers
+    plan = plan_load(demand, candidates, state.estimates, state.policy, now)
+    if isinstance(plan, NoPlan):
+        state.look_again(demand.model, plan.look_again_at, now)
+        return False
+    _carry_out(state, demand.model, plan, now)
+    return True
+
+
+def _candidates(state: State, demand: Demand) -> list[WorkerResidency]:
+    """Return workers to compare: all that may serve the model if they are few, else some that are open."""
+    servers = demand.model.servers
+    if len(servers) <= 2 * SHORTLIST:
+        return list(servers.values())
+    return (state.accepting if demand.overdue else state.open_workers).some(SHORTLIST)
+
+
+def _carry_out(state: State, model: ModelState, plan: Plan, now: float) -> None:
+    worker = plan.worker
+    for variant in plan.victims:
+        victim = worker.replicas[variant]
+        victim.draining = True
+        victim.settle()
+        state.touch(victim.model)
+        if victim.idle:
+            unload(state, victim, "makes room", now, model.variant)
+    leaving = frozenset(v for v, r in worker.replicas.items() if r.phase is Phase.UNLOADING)
+    replica = enter_replica(worker, model, Phase.PLANNED, now)
+    replica.size_bytes = need_bytes(model, worker, state.estimates)
+    replica.victims, replica.reason = frozenset(plan.victims) | leaving, plan.reason
+    replica.settle()
+    worker.coming = model.variant
+    state.settle_worker(worker)
+    state.open(worker)
+
+
+def start_plans(state: State, now: float) -> None:
+    """Start the loads whose victims are gone."""
+    for worker in state.opened.values():
+        replica = worker.replicas.get(worker.coming) if worker.coming is not None else None
+        if replica is None or replica.phase is not Phase.PLANNED or not worker.view.ready:
+            continue
+        if not replica.victims & worker.replicas.keys() and replica.reason is not None:
+            replica.phase, replica.since, replica.victims = Phase.LOADING, now, frozenset()
+            state.out.append(Load(worker.view.instance, replica.model.variant, replica.reason))
