@@ -8,6 +8,7 @@ from __future__ import annotations
 from math import inf, sqrt
 from typing import Final, NamedTuple
 
+from gateway.scheduling.dispatch import stranded
 from gateway.scheduling.reasons import LoadCause
 from gateway.scheduling.residency import ModelState
 from supervisor.contract.config import SchedulingConfig
@@ -49,7 +50,8 @@ def demand_of(model: ModelState, weight: float, policy: SchedulingConfig, now: f
         return None
     load_s = model.typical_load_s
     need = max(_LEAST_NEED, weight - model.coming)
-    there = model.slots + model.coming
+    helpless = any(stranded(request, model) for request in queue.returned.values())
+    there = 0 if helpless else model.slots + model.coming
     expected_wait_s = need * model.typical_service_s / there if there else inf
     if expected_wait_s <= policy.load_repay * load_s:
         return None

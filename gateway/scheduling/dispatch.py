@@ -27,13 +27,15 @@ _SAME_MODEL: Final = 0.1
 
 
 def usable(request: Arrived, model: ModelState) -> Iterable[Replica]:
-    """Return the free replicas that may be given to a request.
-
-    Workers that it avoids count only when nobody else can serve the model.
-    """
-    if not request.avoid or all(w.view.instance in request.avoid for w in model.ready_servers):
+    """Return the free replicas on workers that the request does not avoid."""
+    if not request.avoid:
         return model.free.values()
     return [replica for instance, replica in model.free.items() if instance not in request.avoid]
+
+
+def stranded(request: Arrived, model: ModelState) -> bool:
+    """Whether the request has failed on every worker that has the model, or will have it soon."""
+    return all(replica.worker.view.instance in request.avoid for replica in model.live)
 
 
 def compare(

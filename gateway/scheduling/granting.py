@@ -5,10 +5,11 @@ The state's side of `queues` (whose turn) and `dispatch` (where): holds batches 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
-from gateway.scheduling.dispatch import MOST_COMPARED, MOST_TOLD, bounded_load, compare, usable
+from gateway.scheduling.dispatch import MOST_COMPARED, MOST_TOLD, bounded_load, compare, stranded, usable
 from gateway.scheduling.events import stop_waiting, virtual_tokens
 from gateway.scheduling.reasons import GrantReason, ReplicaOption, Turn
 from gateway.scheduling.residency import ModelState, Replica
@@ -32,14 +33,26 @@ def dispatch(state: State, model: ModelState, now: float) -> None:
         chosen = _next(state, model, now)
         if chosen is None:
             return
-        _grant(state, model, *chosen, now)
+        _grant(state, model, *chosen, model.free.values(), now)
 
 
 def _dispatch_returned(state: State, model: ModelState, now: float) -> None:
-    """Those that come back go first, each to a worker where it has not failed if there is one."""
-    for request in sorted(model.queue.returned.values(), key=lambda request: request.arrived_at):
-        if usable(request, model):
-            _grant(state, model, request, Turn.RETURNED, now)
+    """Those that come back go first, each to a worker where it has not failed."""
+    for request in _returned_by_age(model):
+        free = usable(request, model)
+        if free:
+            _grant(state, model, request, Turn.RETURNED, free, now)
+
+
+def dispatch_stranded(state: State, model: ModelState, now: float) -> None:
+    """Those for whom the model could not be loaded elsewhere go back to where they failed."""
+    for request in _returned_by_age(model):
+        if model.free and stranded(request, model):
+            _grant(state, model, request, Turn.RETURNED, model.free.values(), now)
+
+
+def _returned_by_age(model: ModelState) -> list[Arrived]:
+    return sorted(model.queue.returned.values(), key=lambda request: request.arrived_at)
 
 
 def _next(state: State, model: ModelState, now: float) -> tuple[Arrived, Turn] | None:
@@ -92,8 +105,10 @@ def _held_until(state: State, model: ModelState, now: float) -> float:
     return until
 
 
-def _grant(state: State, model: ModelState, request: Arrived, turn: Turn, now: float) -> None:
-    options = compare(request, usable(request, model), state.estimates, state.sessions, state.policy.crowding)
+def _grant(
+    state: State, model: ModelState, request: Arrived, turn: Turn, free: Iterable[Replica], now: float
+) -> None:
+    options = compare(request, free, state.estimates, state.sessions, state.policy.crowding)
     option, replica = next(
         (chosen for chosen in options if not chosen[0].cached or _may_return(state, chosen[1])), options[0]
     )

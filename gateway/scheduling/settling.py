@@ -7,7 +7,7 @@ else it may have made possible.
 from __future__ import annotations
 
 from gateway.scheduling.events import refuse
-from gateway.scheduling.granting import dispatch
+from gateway.scheduling.granting import dispatch, dispatch_stranded
 from gateway.scheduling.loading import place, start_plans
 from gateway.scheduling.residency import ModelState, Phase
 from gateway.scheduling.state import State
@@ -23,6 +23,9 @@ def settle(state: State, now: float) -> None:
         dispatch(state, model, now)
     _drop_idle_plans(state, now)
     place(state, now)
+    for model in list(state.touched.values()):
+        if model.queue.returned:
+            dispatch_stranded(state, model, now)
     start_plans(state, now)
     state.touched.clear()
     state.opened.clear()
