@@ -78,7 +78,7 @@ def hopeless_before(model: ModelState, policy: SchedulingConfig, now: float) -> 
 
 def kept_demand(model: ModelState) -> Demand | None:
     """Return what the operator's wish to have a model held asks for."""
-    if len(model.live) >= model.bounds.least or model.full:
+    if model.live_replicas >= model.bounds.least or model.full:
         return None
     return Demand(
         model=model,

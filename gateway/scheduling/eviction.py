@@ -87,7 +87,7 @@ def worth_s(replica: Replica, estimates: Estimates, policy: SchedulingConfig, no
     variant = model.variant
     rate = estimates.rate(variant, now)
     load_s = estimates.load_s(variant, replica.worker.view.instance.worker, replica.size_bytes)
-    live = len(model.live)
+    live = model.live_replicas
     worth = (1 - exp(-rate * policy.keep_horizon / max(1, live))) * load_s
     worth *= 1 + min(_MOST_WAITERS, rate * load_s)
     others = (live - 1) * replica.slots
@@ -160,7 +160,7 @@ def _may_go_from(
     if replica.model.flooded_by is not None and _flood_can_do_without(replica, demand, now):
         arrived_at = now - demand.waited_s
         return max(replica.since + load_s, arrived_at + policy.flood_drain_after)
-    if not demand.overdue or not (nobody or len(replica.model.live) > 1):
+    if not demand.overdue or not (nobody or replica.model.live_replicas > 1):
         return inf
     return replica.since + load_s
 

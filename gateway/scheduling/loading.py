@@ -18,8 +18,8 @@ from gateway.scheduling.types import Load
 
 SHORTLIST: Final = 8
 """Models, and workers, that are compared for a load; all of them in a fleet no larger than that."""
-REFRESHED: Final = 1
-"""Waiting models whose urgency is brought up to date with each event beyond those that it touched."""
+REFRESHED: Final = 2
+"""Waiting models whose urgency is brought up to date whenever a worker might take a load."""
 
 
 def place(state: State, now: float) -> None:
@@ -27,10 +27,10 @@ def place(state: State, now: float) -> None:
     touched = {model.number: refresh(state, model, now) for model in state.touched.values()}
     opened = [worker for worker in state.opened.values() if worker.accepts_load]
     for number in _most_urgent(state, opened, touched, now):
-        model = state.by_number[number]
-        demand = touched[number] if number in touched else refresh(state, model, now)
-        if demand is not None:
-            _load(state, demand, None if number in touched else opened, now)
+        if number in touched:
+            _load(state, touched[number], None, now)
+        elif any(worker.accepts_load for worker in opened):
+            _load(state, refresh(state, state.by_number[number], now), opened, now)
     for model in list(state.short.values()):
         _keep(state, model, now)
 
@@ -40,17 +40,23 @@ def _most_urgent(
 ) -> list[int]:
     """Return the models that might be loaded now: those touched, and the most urgent for what opened."""
     wanting = state.wanting
-    if len(wanting) > SHORTLIST:
-        for model in state.queued_models.some(REFRESHED):
-            refresh(state, model, now)
-    elif opened:
-        for number in wanting.first(SHORTLIST):
-            if number not in touched:
-                refresh(state, state.by_number[number], now)
+    if opened:
+        _bring_up_to_date(state, touched, now)
     first = wanting.first(SHORTLIST) if opened else []
     urgent = [n for n in first if n in touched or _might_fit(state, state.by_number[n], opened)]
     others = [number for number in touched if number in wanting and number not in urgent]
     return sorted(urgent + others, key=wanting.key) if others else urgent
+
+
+def _bring_up_to_date(state: State, touched: Collection[int], now: float) -> None:
+    """Refresh all that want a load if they are few, else some that wait, in turn."""
+    if len(state.wanting) > SHORTLIST:
+        models = state.queued_models.some(REFRESHED)
+    else:
+        models = [state.by_number[number] for number in state.wanting.first(SHORTLIST)]
+    for model in models:
+        if model.number not in touched:
+            refresh(state, model, now)
 
 
 def _might_fit(state: State, model: ModelState, opened: list[WorkerResidency]) -> bool:
@@ -99,9 +105,8 @@ def _keep(state: State, model: ModelState, now: float) -> None:
     state.short.pop(model.variant, None)
 
 
-def _load(state: State, first: Demand, workers: list[WorkerResidency] | None, now: float) -> None:
+def _load(state: State, demand: Demand | None, workers: list[WorkerResidency] | None, now: float) -> None:
     """Begin loads until those that are coming suffice for those who wait."""
-    demand: Demand | None = first
     while demand is not None and _begin(state, demand, workers, now):
         demand = refresh(state, demand.model, now)
 

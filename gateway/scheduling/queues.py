@@ -12,12 +12,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, KeysView
 from dataclasses import dataclass, field
 from math import inf
+from typing import Final
 
 from gateway.scheduling.names import RequestId
 from gateway.scheduling.reasons import Turn
 from gateway.scheduling.types import Arrived
 
 _Entry = tuple[float, RequestId]
+
+_MOST_GONE: Final = 64
+"""Entries of requests that left, beyond as many as still wait, before a line is cleared of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,9 @@ class ModelQueue:
         self._weigh(gone.tenant, line)
         if not line.waiting:
             del self._lines[gone.tenant]
+        elif len(line.fresh) + len(line.late) > 2 * line.waiting + _MOST_GONE:
+            line.fresh = deque(entry for entry in line.fresh if entry[1] in self._waiting)
+            line.late = deque(entry for entry in line.late if entry[1] in self._waiting)
         if not self._waiting:
             self._clear()
         return gone

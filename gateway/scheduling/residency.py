@@ -63,6 +63,8 @@ class Replica:
     coming_counted: int = 0
     room_counted: int = 0
     active_counted: int = 0
+    held_counted: bool = False
+    live_counted: bool = False
 
     @property
     def live(self) -> bool:
@@ -108,6 +110,10 @@ class Replica:
         model.coming += coming - self.coming_counted
         worker.used_bytes += room - self.room_counted
         self.slots_counted, self.coming_counted, self.room_counted = slots, coming, room
+        held = self.phase is not Phase.GONE and worker.view.ready
+        model.holders += held - self.held_counted
+        model.live_replicas += live - self.live_counted
+        self.held_counted, self.live_counted = held, live
         self.settle_slots()
 
     def settle_slots(self) -> None:
@@ -210,6 +216,10 @@ class ModelState:
     """Of all replicas that take requests, taken or free."""
     coming: int = 0
     """Of all replicas that are being loaded or about to be."""
+    holders: int = 0
+    """Living workers on which it is, if only on its way in or out."""
+    live_replicas: int = 0
+    """Those of them that take requests or will."""
     failures: dict[Instance, Failure] = field(default_factory=dict)
     strikes: dict[Instance, int] = field(default_factory=dict)
     """Lasting failures in a row."""
@@ -235,11 +245,6 @@ class ModelState:
     def ready_servers(self) -> list[WorkerResidency]:
         """Workers that may serve it and are up."""
         return [worker for worker in self.servers.values() if worker.view.ready]
-
-    @property
-    def holders(self) -> int:
-        """On how many living workers it is, if only on its way in or out."""
-        return sum(replica.worker.view.ready for replica in self.replicas.values())
 
     @property
     def live(self) -> list[Replica]:

@@ -37,7 +37,7 @@ def _drop_idle_plans(state: State, now: float) -> None:
         if model.queue or not model.coming:
             continue
         plans = [r for r in model.replicas.values() if r.phase is Phase.PLANNED]
-        if len(model.live) <= model.bounds.least:
+        if model.live_replicas <= model.bounds.least:
             continue
         for plan in plans:
             state.drop(plan)
@@ -47,7 +47,7 @@ def _drop_idle_plans(state: State, now: float) -> None:
 
 def _reject_unloadable(state: State, model: ModelState) -> None:
     """When every worker that could serve the model has refused to load it, its requests hear why."""
-    if not model.failures or not model.queue or model.live:
+    if not model.failures or not model.queue or model.live_replicas:
         return
     servers = [worker.view.instance for worker in model.ready_servers]
     failures = [model.failures.get(instance) for instance in servers]
