@@ -26,6 +26,7 @@ def settle(state: State, now: float) -> None:
     for model in list(state.touched.values()):
         if model.queue.returned:
             dispatch_stranded(state, model, now)
+    _drop_idle_plans(state, now)
     start_plans(state, now)
     state.touched.clear()
     state.opened.clear()
