@@ -65,7 +65,7 @@ def demand_of(model: ModelState, weight: float, policy: SchedulingConfig, now: f
         need=need,
         waited_s=waited_s,
         expected_wait_s=expected_wait_s,
-        relief_s=need * (waited_s + load_s),
+        relief_s=weight * (waited_s + load_s),
         overdue=overdue,
         urgency=_OVERDUE + waited_s if overdue else urgency,
     )

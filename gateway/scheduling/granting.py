@@ -59,9 +59,8 @@ def _next(state: State, model: ModelState, now: float) -> tuple[Arrived, Turn] |
     """Return whose turn it is; None when the free slots are kept for others than those who wait."""
     policy, queue = state.policy, model.queue
     waited_s = now - queue.oldest_arrival
-    every = policy.fifo_turn if waited_s < policy.patience / 2 else policy.impatient_turn
     impatient = waited_s >= policy.patience
-    plain = impatient or (model.grants + 1) % every == 0
+    plain = impatient or (model.grants + 1) % policy.fifo_turn == 0
     late_before = now - policy.savable_share * policy.ttft_goal
     chosen: tuple[Arrived, Turn] | None
     if state.tenants.over.isdisjoint(queue.tenants) and not queue.returned:

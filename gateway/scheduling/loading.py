@@ -93,8 +93,9 @@ def _bounded_weight(state: State, model: ModelState, now: float) -> float:
     """
     heavy = [name for name in model.queue.heavy if state.tenants.excess(name, now)]
     slots = max(1, model.slots)
-    model.flooded_by = next((name for name in heavy if model.queue.heavy[name].waiting >= slots), None)
-    return model.queue.weight([name for name in heavy if model.sharing.another_than(name, now)])
+    floods = [name for name in heavy if model.queue.heavy[name].waiting >= slots]
+    model.flooded_by = floods[0] if floods else None
+    return model.queue.weight(name for name in floods if model.sharing.another_than(name, now))
 
 
 def _keep(state: State, model: ModelState, now: float) -> None:

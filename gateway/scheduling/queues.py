@@ -181,8 +181,8 @@ class ModelQueue:
         """Return whose turn it is; None when nobody in line may take a slot now.
 
         Requests that arrived before `late_before` cannot meet the goal any more. `plain` makes it the turn
-        of the oldest, late or not. Tenants with an `excess` come after the others, the largest last; and of
-        all only those that `may_take` one more while so many of their requests wait.
+        of the oldest, late or not. Else tenants with an `excess` come after the others, the largest last.
+        Of all only those have a turn that `may_take` one more while so many of their requests wait.
         """
         lines = [(tenant, line) for tenant, line in self._lines.items() if may_take(tenant, line.waiting)]
         turn = Turn.FIFO if plain else Turn.SAVABLE
@@ -193,7 +193,7 @@ class ModelQueue:
             return None
         if len(heads) == 1:
             return self._waiting[heads[0][1][1]], turn
-        _, (_, request) = min(heads, key=lambda head: (excess(head[0]), head[1]))
+        _, (_, request) = min(heads, key=lambda head: (0.0 if plain else excess(head[0]), head[1]))
         return self._waiting[request], turn
 
     def _savable_heads(self, lines: list[tuple[str, _Line]], late_before: float) -> list[tuple[str, _Entry]]:

@@ -192,12 +192,10 @@ class SchedulingConfig(_Section):
     """Time to first token that is aimed at: requests that can still meet it go first."""
     savable_share: Annotated[float, Field(gt=0, le=1)] = 0.95
     """A request older than this share of the goal counts as late."""
-    fifo_turn: Annotated[int, Field(ge=2)] = 8
+    fifo_turn: Annotated[int, Field(ge=2)] = 16
     """Every so many grants of a model go to the oldest request, late or not."""
-    patience: Seconds = 60.0
+    patience: Seconds = 45.0
     """A request older than this goes before all younger ones of its tenant and model."""
-    impatient_turn: Annotated[int, Field(ge=1)] = 3
-    """What `fifo_turn` becomes once the oldest has waited for half of `patience`."""
     batch_hold: Seconds = 5.0
     """So long at most a model that is idle on a busy worker waits until its requests fill a batch."""
     late_weight: Annotated[float, Field(ge=0, le=1)] = 0.3
@@ -208,7 +206,7 @@ class SchedulingConfig(_Section):
     """A further replica is loaded when those who wait would wait longer than this many load times."""
     replica_cost: Annotated[float, Field(ge=0)] = 1.5
     """What a further replica may cost, in seconds for each second of waiting that it removes."""
-    min_tenure: Annotated[float, Field(ge=0)] = 1.0
+    min_tenure: Annotated[float, Field(ge=0)] = 0.5
     """An idle model stays at least this many of its load times."""
     drain_after: Seconds = 300.0
     """A busy model is drained only for one that waits longer than this, or than half of
