@@ -1,0 +1,281 @@
+"""Faults for the scheduler, each of which breaks a promise, and the kind of history that shows it soonest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from gateway.scheduling.types import ReplicaBounds
+from tests.property.scheduler_machine import Scene
+from tests.property.scheduler_world import LONG_A, A, B, C
+from tests.support.scheduling_source import Fault
+
+ANY: Final = Scene()
+CALM: Final = Scene(upheavals=0, looks=False, failures=False, keep_alives_s=(None,), wishes_s=(None,))
+CROWD: Final = Scene(
+    workers=(1,),
+    models=(A, A, A, B),
+    bursts=(2, 4),
+    max_queue=8,
+    upheavals=0,
+    looks=False,
+    failures=False,
+    keep_alives_s=(None,),
+    wishes_s=(None,),
+)
+"""Many wait for few slots."""
+SWAPS: Final = Scene(
+    workers=(1, 2),
+    models=(A, B, C),
+    max_loaded=(1,),
+    upheavals=0,
+    looks=False,
+    failures=False,
+    keep_alives_s=(None,),
+    wishes_s=(None,),
+    ttls_s=(900.0,),
+)
+"""Everything needs what another has."""
+PINS: Final = Scene(
+    bounds=(ReplicaBounds(least=1), ReplicaBounds(most=1), ReplicaBounds(least=1, most=1)),
+    models=(A, B, C),
+    max_loaded=(1, 2),
+    upheavals=0,
+    failures=False,
+)
+FAILING: Final = Scene(models=(A, B), upheavals=0, looks=False, ttls_s=(900.0,), max_loaded=(2,))
+
+WEIGHTS: Final = replace(SWAPS, models=(A, LONG_A), max_loaded=(2, 3), one_per_weights=(True,))
+DEDICATED: Final = replace(SWAPS, workers=(3,), models=(A, B, B), keep_alives_s=(900.0,), looks=True)
+SEEN: Final = replace(SWAPS, workers=(1,), max_loaded=(1, 2), looks=True)
+RETRIES: Final = replace(CROWD, workers=(2,), models=(A, A, A, B))
+
+
+class Planted(NamedTuple):
+    """A fault, and where it is looked for."""
+
+    scene: Scene
+    fault: Fault
+
+
+def _planted(scene: Scene, module: str, found: str, replacement: str) -> Planted:
+    return Planted(scene, Fault(module, found, replacement))
+
+
+FAULTS: Final = {
+    "a slot is never freed": _planted(CALM, "events", "replica.busy.discard(request.request)", "pass"),
+    "a grant takes no slot": _planted(CALM, "granting", "replica.busy.add(request.request)", "pass"),
+    "one slot too many": _planted(
+        CALM,
+        "residency",
+        "return self.slots - len(self.busy) if",
+        "return self.slots + 1 - len(self.busy) if",
+    ),
+    "effective slots are not believed": _planted(
+        ANY,
+        "events",
+        "replica.resident, replica.slots = resident, resident.slots",
+        "replica.resident = resident",
+    ),
+    "a waiter that left stays in its queue": _planted(
+        CALM, "events", "gone = model.queue.remove(request)", "gone = model.queue._waiting[request]"
+    ),
+    "a waiter that left still counts for its tenant": _planted(
+        CALM, "events", "state.tenants.waits_no_more(gone.tenant, worth)", "pass"
+    ),
+    "new capacity is not used": _planted(
+        CALM, "settling", "        dispatch(state, model, now)\n    _drop", "    _drop"
+    ),
+    "grants on what drains": _planted(
+        SWAPS,
+        "residency",
+        "usable = self.phase is Phase.RESIDENT and not self.draining",
+        "usable = self.phase is Phase.RESIDENT",
+    ),
+    "grants on what is loading": _planted(
+        CALM,
+        "residency",
+        "usable = self.phase is Phase.RESIDENT and not",
+        "usable = self.phase not in _LEAVING and not",
+    ),
+    "grants and loads on what is not ready": _planted(
+        ANY, "residency", "return self.view.ready and variant in", "return variant in"
+    ),
+    "serves what the worker may not": _planted(
+        DEDICATED,
+        "residency",
+        "return self.view.ready and variant in self.view.servable",
+        "return self.view.ready",
+    ),
+    "two loads at once on a worker": _planted(
+        CALM, "residency", "return self.view.ready and self.coming is None", "return self.view.ready"
+    ),
+    "loads twice for one need": _planted(
+        CALM, "demand", "if queued <= model.coming or model.full", "if model.full"
+    ),
+    "what is coming does not count": _planted(
+        CALM, "residency", "model.coming += coming - self.coming_counted", "pass"
+    ),
+    "loads beside itself": _planted(ANY, "placement", "and instance not in model.replicas", "and True"),
+    "loads where it may not be": _planted(ANY, "placement", "and instance in model.servers", "and True"),
+    "the load does not wait for its victims": _planted(
+        SWAPS, "loading", "if not replica.victims & worker.replicas.keys()", "if True"
+    ),
+    "memory is not counted": _planted(
+        CALM, "residency", "worker.used_bytes += room - self.room_counted", "pass"
+    ),
+    "max_loaded_models is not counted": _planted(
+        CALM, "eviction", "places = worker.view.max_loaded_models - len(worker.replicas)", "places = 9"
+    ),
+    "too few victims": _planted(
+        SWAPS, "eviction", "if free >= need_bytes and places > 0 and not missing:", "if places > 0:"
+    ),
+    "two variants of the same weights": _planted(
+        WEIGHTS, "eviction", "if not worker.view.one_per_weights", "if True"
+    ),
+    "busy models are unloaded": _planted(SWAPS, "loading", "        if victim.idle:\n", "        if True:\n"),
+    "busy models are drained at once": _planted(SWAPS, "eviction", "if not demand.overdue or not", "if not"),
+    "no tenure": _planted(
+        SWAPS, "eviction", "tenure = replica.since + policy.min_tenure * load_s", "tenure = now"
+    ),
+    "nobody looks again when tenure is over": _planted(
+        SWAPS, "placement", "again_at = min(again_at, found.until)", "pass"
+    ),
+    "pinned models are evicted": _planted(
+        PINS, "eviction", "replica.draining or replica.kept", "replica.draining"
+    ),
+    "pinned models expire": _planted(
+        PINS, "fleet_events", "replica.stays_until <= now and not replica.kept", "replica.stays_until <= now"
+    ),
+    "pinned models are not loaded": _planted(
+        PINS, "loading", "        _keep(state, model, now)", "        pass"
+    ),
+    "max_replicas is ignored": _planted(
+        PINS, "residency", "return self.bounds.most is not None and", "return False and"
+    ),
+    "younger ones first": _planted(
+        CROWD,
+        "queues",
+        "min(heads, key=lambda head: (0.0 if plain else excess(head[0]), head[1]))",
+        "max(heads, key=lambda head: head[1])",
+    ),
+    "a flood is served first": _planted(
+        CROWD,
+        "queues",
+        "(0.0 if plain else excess(head[0]), head[1])",
+        "(0.0 if plain else -excess(head[0]), head[1])",
+    ),
+    "late ones before those that can be saved": _planted(
+        CROWD, "queues", "if entry[0] >= late_before:", "if entry[0] < late_before:"
+    ),
+    "those that can be saved never let others": _planted(
+        CROWD,
+        "granting",
+        "plain = impatient or (model.grants + 1) % policy.fifo_turn == 0",
+        "plain = impatient",
+    ),
+    "no patience": _planted(
+        CROWD, "granting", "impatient = waited_s >= policy.patience", "impatient = False"
+    ),
+    "what was given is forgotten": _planted(
+        CROWD, "granting", "state.tenants.charge(request.tenant, charge, now)", "pass"
+    ),
+    "pays for what it never got": _planted(CALM, "events", "elif not lease.answered:", "elif False:"),
+    "answers are charged to nobody": _planted(
+        CALM, "events", "PROMPT_SHARE * tokens + output_tokens - lease.charged, now)", "0.0, now)"
+    ),
+    "another tenant pays": _planted(
+        CROWD,
+        "granting",
+        "state.tenants.charge(request.tenant, charge, now)",
+        'state.tenants.charge("ann", charge, now)',
+    ),
+    "a tenant's cap is gone": _planted(
+        CROWD, "queues", "return self.need - sum(", "return self.need - 0 * sum("
+    ),
+    "a batch is held for ever": _planted(
+        CALM, "granting", "    if until <= now:\n        return now\n", "    until = max(until, now + 1)\n"
+    ),
+    "the queue has no bound": _planted(CROWD, "events", "len(model.queue) < model.queue_bound", "True"),
+    "too large a model waits": _planted(ANY, "events", "model.too_large is not None", "False"),
+    "late requests wait for ever": _planted(
+        CALM, "fleet_events", "            _give_up(state, RequestId(str(what)))", "            pass"
+    ),
+    "a failed load is tried again at once": _planted(
+        FAILING, "placement", "and instance not in model.failures", "and True"
+    ),
+    "backoff does not double": _planted(
+        FAILING, "events", "doublings = min(max(0, times - 1), _MOST_DOUBLINGS)", "doublings = 0"
+    ),
+    "a failed load is never tried again": _planted(
+        FAILING, "fleet_events", "del model.failures[where]", "pass"
+    ),
+    "refused everywhere, and nobody is told": _planted(
+        FAILING, "settling", "        _reject_unloadable(state, model)\n", ""
+    ),
+    "told of a refusal too soon": _planted(
+        FAILING, "settling", "if messages and len(messages) == len(servers):", "if messages:"
+    ),
+    "a fault is overlooked": _planted(
+        FAILING, "events", "if resident.fault and not was_faulty:", "if False:"
+    ),
+    "keep-alive is ignored": _planted(
+        ANY, "fleet_events", "elif replica.stays_until <= now and", "elif False and"
+    ),
+    "the last tenant's keep-alive wins": _planted(
+        ANY, "events", "    wishes = replica.wishes\n", "    wishes = replica.wishes\n    wishes.clear()\n"
+    ),
+    "a wish for ever ends at once": _planted(
+        ANY, "events", "inf if keep is None else now + keep", "now + (keep or 0)"
+    ),
+    "an explicit unload is not honoured": _planted(
+        ANY, "events", "        replica.unload_asked = True\n", ""
+    ),
+    "an explicit unload hits the next user": _planted(
+        ANY, "granting", "    replica.unload_asked = False\n", ""
+    ),
+    "a drain is not called off": _planted(SWAPS, "state", "            victim.draining = False\n", ""),
+    "a plan whose clients left stays": _planted(
+        SWAPS, "settling", "        if model.queue or not model.coming:", "        if True:"
+    ),
+    "what is seen does not count": _planted(
+        ANY, "events", "            state.drop(replica)\n    _drop", "            pass\n    _drop"
+    ),
+    "a dead worker is not forgotten": _planted(
+        ANY, "fleet_events", "worker = state.workers.pop(instance)", "worker = state.workers[instance]"
+    ),
+    "a dead worker's models count on": _planted(
+        ANY,
+        "fleet_events",
+        "    for replica in list(worker.replicas.values()):\n        state.drop(replica)\n",
+        "",
+    ),
+    "a retry goes back to where it failed": _planted(
+        RETRIES, "dispatch", "if instance not in request.avoid", "if True"
+    ),
+    "prompts that are read are not noted": _planted(
+        CALM, "granting", "worker.reading[request.request] = option.prompt_s", "pass"
+    ),
+    "active models drift": _planted(
+        CALM,
+        "residency",
+        "self.worker.active += (active > 0) - (self.active_counted > 0)",
+        "self.worker.active += active > 0",
+    ),
+    "shares drift": _planted(CALM, "events", "replica.model.sharing.gave_back(request.tenant)", "pass"),
+    "a retry that failed everywhere waits for ever": _planted(
+        RETRIES, "settling", "        if model.queue.returned:\n", "        if False:\n"
+    ),
+    "a plan outlives the wish for it": _planted(
+        replace(PINS, upheavals=3),
+        "fleet_events",
+        "# it may go now\n        state.touch(model)\n",
+        "\n",
+    ),
+    "a plan goes on where the model is gone": _planted(
+        replace(SWAPS, upheavals=6, max_loaded=(1, 2)),
+        "fleet_events",
+        "                state.drop(replica)\n",
+        "                pass\n",
+    ),
+}

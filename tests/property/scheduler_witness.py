@@ -1,0 +1,439 @@
+"""Stands between the scheduler and its workers, and checks every effect against the promises.
+
+Written from the promises: it keeps accounts of its own and looks into the scheduler only to learn what is
+being drained or about to be loaded, which no effect tells.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+from gateway.scheduling.names import Instance, RequestId, Variant
+from gateway.scheduling.types import (
+    Arrived,
+    DeadlinePassed,
+    Effect,
+    Event,
+    FleetChanged,
+    Grant,
+    Load,
+    Reject,
+    RejectReason,
+    ReplicaBounds,
+    Unload,
+    UnloadAsked,
+)
+from supervisor.contract.config import SchedulingConfig
+from tests.property.scheduler_ledger import Strikes, TokenAccount
+from tests.property.scheduler_world import HASTY, SIZES, Worlds
+
+EPS = 1e-6
+RECENT_S = 120.0
+"""So long a tenant that asked for a model is one of those who use it."""
+Key = tuple[Instance, Variant]
+
+
+@dataclass
+class Before:
+    """What was under way before the event."""
+
+    draining: set[Key]
+    coming: set[Key]
+    live: Counter[Variant]
+    slots: Counter[Variant]
+    over: set[str]
+
+
+@dataclass
+class Witness:
+    """One scheduler, its workers, and everything that was promised to whom."""
+
+    scheduler: Any
+    twin: Any = None
+    policy: SchedulingConfig = HASTY
+    now: float = 0.0
+    worlds: Worlds = field(default_factory=dict)
+    bounds: dict[Variant, ReplicaBounds] = field(default_factory=dict)
+    requests: dict[RequestId, Arrived] = field(default_factory=dict)
+    waiting: dict[RequestId, Arrived] = field(default_factory=dict)
+    granted: dict[RequestId, Instance] = field(default_factory=dict)
+    answering: set[RequestId] = field(default_factory=set)
+    tokens: TokenAccount = field(init=False)
+    need: dict[Variant, int] = field(default_factory=lambda: dict(SIZES))
+    """Bytes that a model is expected to take: as it was last measured."""
+    asked: set[Key] = field(default_factory=set)
+    """Replicas that a client wants gone and nobody has used since."""
+    grants: Counter[Variant] = field(default_factory=Counter)
+    last_asked: dict[tuple[Variant, str], float] = field(default_factory=dict)
+    strikes: Strikes = field(init=False)
+    before: Before = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.strikes = Strikes(self.policy.load_retry)
+        self.tokens = TokenAccount(self.policy.fair_share)
+
+    # Events in, effects out ---------------------------------------------------------
+
+    def feed(self, event: Event) -> list[Effect]:
+        """Give the scheduler an event, obey it and check all that it answers."""
+        self.before = Before(self.draining(), self.coming(), self.live(), self.slots(), self.over())
+        if isinstance(event, Arrived):
+            self._arrives(event)
+        effects: list[Effect] = self.scheduler.handle(event, self.now)
+        if isinstance(event, UnloadAsked):
+            self._is_asked_to_go(event.variant)
+        if self.twin is not None:
+            assert effects == self.twin.handle(event, self.now), "same events, same effects"
+        for effect in effects:
+            self._obey(effect)
+        self._check_drains()
+        self._check_coming()
+        if isinstance(event, UnloadAsked):
+            self._check_unload_asked(event.variant)
+        return effects
+
+    def tell_fleet(self) -> None:
+        """Tell the scheduler of all workers."""
+        self.feed(FleetChanged(tuple(world.view for world in self.worlds.values()), self.bounds))
+
+    def pass_time(self, seconds: float) -> None:
+        """Sleep as the shell does: from one named deadline to the next."""
+        end = self.now + seconds
+        while (due := self.scheduler.next_deadline(self.now)) is not None and due <= end:
+            assert due > self.now, "a deadline that does not move time on"
+            self.now = due
+            self.feed(DeadlinePassed())
+        self.now = end
+
+    def _arrives(self, event: Arrived) -> None:
+        self.requests[event.request] = event
+        if self._refusal(event) is None:
+            mean = self.scheduler.estimates.output_tokens(event.variant)
+            self.tokens.arrives(event, mean, self.now)
+            if not event.avoid:
+                self.last_asked[event.variant, event.tenant] = self.now
+        self.waiting[event.request] = event
+
+    def _is_asked_to_go(self, variant: Variant) -> None:
+        here = {(i, variant) for i, world in self.worlds.items() if variant in world.held}
+        self.asked |= here | {key for key in self.before.coming if key[1] == variant}
+        for instance, _ in here:
+            self.worlds[instance].held[variant].wishes.clear()
+
+    def _refusal(self, event: Arrived) -> RejectReason | None:
+        """Return why a request must be refused at the door."""
+        servers = [world for world in self.worlds.values() if event.variant in world.view.servable]
+        if not servers:
+            return RejectReason.UNKNOWN_MODEL
+        held = any(event.variant in (*w.held, *w.loading, *w.unloading) for w in self.worlds.values())
+        if not held and all(w.view.servable[event.variant] > w.view.memory_bytes for w in servers):
+            return RejectReason.NO_MEMORY
+        if event.avoid or any(self.has_free_slot(i, event.variant) for i in self.worlds):
+            return None
+        full = len(self.queue(event.variant)) >= sum(world.view.max_queue for world in servers)
+        return RejectReason.QUEUE_FULL if full else None
+
+    def _obey(self, effect: Effect) -> None:
+        match effect:
+            case Grant():
+                self._check_grant(effect)
+            case Load():
+                self._check_load(effect)
+            case Unload():
+                self._check_unload(effect)
+            case Reject():
+                self._check_reject(effect)
+
+    # Grants -------------------------------------------------------------------------
+
+    def _check_grant(self, grant: Grant) -> None:
+        assert grant.request in self.waiting, "answered twice, or after it left"
+        request, key = self.requests[grant.request], (grant.instance, grant.variant)
+        assert grant.variant == request.variant, "grant of another model"
+        assert grant.instance in self.worlds, "grant to a dead incarnation"
+        held = self.worlds[grant.instance].begin_answer(grant.request, grant.variant)
+        assert not (key in self.before.draining and key in self.draining()), "grant to what is drained"
+        assert abs(grant.queued_s - (self.now - request.arrived_at)) < EPS
+        if grant.instance in request.avoid:
+            others = [i for i in self.servers(grant.variant) if i not in request.avoid]
+            assert not any(self._serves_soon(i, grant.variant) for i in others), (
+                "goes back to where it failed"
+            )
+        self.grants[grant.variant] += 1
+        self._check_turn(request, grant.instance)
+        self.asked.discard(key)
+        held.last_used = self.now
+        del self.waiting[grant.request]
+        self.granted[grant.request] = grant.instance
+        mean = self.scheduler.estimates.output_tokens(request.variant)
+        self.tokens.granted(request, mean, self.now)
+
+    def _serves_soon(self, instance: Instance, variant: Variant) -> bool:
+        """Whether it has the model, or has plain room for it."""
+        world = self.worlds[instance]
+        there = len(world.held) + len(world.loading) + len(world.unloading)
+        taken = world.taken_bytes(self.need) + self.need[variant] > world.view.memory_bytes
+        room = (
+            there < world.view.max_loaded_models
+            and not taken
+            and not self.strikes.waits(instance, variant, self.now)
+        )
+        rival = world.view.one_per_weights and any(v.digest == variant.digest for v in world.held)
+        most = self.bound(variant).most
+        full = most is not None and self.holders(variant) >= most
+        busy = any(i == instance for i, _ in self.coming() | self.before.coming)
+        return (instance, variant) in self.live_keys() or (room and not (busy or full or rival))
+
+    def _check_turn(self, request: Arrived, where: Instance) -> None:
+        """Fair among tenants, first come first served within each of them."""
+        queue = self.queue(request.variant)
+        if request.avoid:
+            back = [o for o in queue if o.avoid and where not in o.avoid]
+            assert all(o.arrived_at >= request.arrived_at for o in back), "a retry lost its place"
+            return
+        line = [other for other in queue if not other.avoid]
+        older = [o for o in line if o.tenant == request.tenant and o.arrived_at < request.arrived_at]
+        late = self.is_late(request)
+        assert all(self.is_late(other) != late for other in older), "overtaken by a younger of its own tenant"
+        patience = self.policy.patience
+        assert all(self.age(other) < patience for other in older), "waits behind a younger beyond patience"
+        self._check_tenant(request, queue, line)
+
+    def _check_tenant(self, request: Arrived, queue: list[Arrived], line: list[Arrived]) -> None:
+        """Those over their share come after the others, and may be left out when they flood the model."""
+        equal = [o for o in line if o.tenant == request.tenant or not self.floods(o.tenant, o.variant)]
+        savable = [other for other in equal if not self.is_late(other)]
+        impatient = max(self.age(other) for other in queue) >= self.policy.patience
+        if impatient or self.grants[request.variant] % self.policy.fifo_turn == 0:
+            assert all(o.arrived_at >= request.arrived_at for o in equal), "not the oldest in its turn"
+            return
+        assert request in savable or not savable, "a late request goes before one that can be saved"
+        pool = savable or equal
+        excess = {other.tenant: self.tokens.excess(other.tenant, self.now) for other in pool}
+        if None in excess.values():
+            return
+        within = [other for other in pool if not excess[other.tenant]]
+        if not self.is_over(request.tenant):
+            assert all(o.arrived_at >= request.arrived_at for o in within), "not the oldest of equals"
+        else:
+            assert not within, "over its share, and not served after the others"
+
+    def is_over(self, tenant: str) -> bool:
+        """Whether it is over its share, and was so when it was last heard of."""
+        known = tenant in self.before.over and tenant in self.over()
+        return known and self.tokens.excess(tenant, self.now) != 0.0
+
+    def floods(self, tenant: str, variant: Variant) -> bool:
+        """Whether so many of the tenant's requests wait that slots may be kept from it for others."""
+        slots = min(self.before.slots[variant], self.slots()[variant])
+        backlog = sum(request.tenant == tenant for request in self.queue(variant))
+        others = [at for (v, who), at in self.last_asked.items() if v == variant and who != tenant]
+        recent = any(self.now - at < RECENT_S for at in others)
+        return recent and backlog >= slots and self.tokens.excess(tenant, self.now) != 0.0
+
+    # Loads and unloads ----------------------------------------------------------------
+
+    def _check_load(self, load: Load) -> None:
+        variant, instance = load.variant, load.instance
+        assert instance in self.worlds, "load on a dead incarnation"
+        most = self.bound(variant).most
+        assert most is None or self.holders(variant) < most, "more replicas than max_replicas"
+        assert not self.strikes.forbidden(instance, variant, self.now), "loads what failed there just now"
+        wanted = self.queue(variant) or self.needs_keeping(variant)
+        assert wanted, "loads what nobody waits for"
+        self.worlds[instance].begin_load(variant, self.need, self.now)
+
+    def _check_unload(self, unload: Unload) -> None:
+        world, variant = self.worlds[unload.instance], unload.variant
+        key = unload.instance, variant
+        kept = self.is_kept(unload.instance, variant)
+        held = world.begin_unload(variant)
+        asked = key in self.asked
+        self.asked.discard(key)
+        if held.faulty:
+            return
+        assert not kept, "a pinned model was unloaded"
+        if key in self.before.draining or asked:
+            return
+        if held.stays_until(world.view.keep_alive_s) > self.now + EPS:
+            self._check_eviction(unload.instance, variant, held.since)
+
+    def _check_eviction(self, instance: Instance, victim: Variant, since: float) -> None:
+        """It makes room for another model, and was there long enough or that one has waited for long."""
+        coming = next((v for i, v in self.coming() if i == instance), None)
+        assert coming is not None, "unloads an idle model that is wanted, for nothing"
+        if self.needs_keeping(coming):
+            return
+        tenure_s = self.policy.min_tenure * self.load_s(instance, victim)
+        enough = since + tenure_s <= self.now + EPS
+        waited = self._is_alone(instance, coming) and self.oldest_age(coming) >= tenure_s - EPS
+        assert enough or waited, "no tenure"
+
+    def _is_alone(self, instance: Instance, coming: Variant) -> bool:
+        """Whether somebody for whom the model comes has no other replica to hope for."""
+        others = {i for i, v in self.live_keys() if v == coming and i != instance}
+        stranded = any(request.avoid >= others for request in self.queue(coming) if request.avoid)
+        return not self.before.live[coming] or stranded
+
+    def load_s(self, instance: Instance, variant: Variant) -> float:
+        seconds: float = self.scheduler.estimates.load_s(variant, instance.worker, self.need[variant])
+        return seconds
+
+    def _check_drains(self) -> None:
+        """A busy model is given up only for one that has waited too long and has no other place."""
+        for instance, victim in self.draining() - self.before.draining:
+            held = self.worlds[instance].held[victim]
+            if held.faulty:
+                continue
+            assert len(self.healthy(victim)) >= self.bound(victim).least, "a pinned model is drained"
+            coming = next((v for i, v in self.coming() if i == instance), None)
+            assert coming is not None, "drains for nothing"
+            flood = self._is_flooded(victim, coming)
+            after = self.policy.flood_drain_after if flood else self.policy.drain_after
+            assert self.oldest_age(coming) >= after - EPS, "drains a busy model early"
+            assert held.since + self.load_s(instance, victim) <= self.now + EPS, "no tenure"
+            assert not self.before.live[coming] or self.live()[victim], (
+                "drains the last one for a further one"
+            )
+
+    def _is_flooded(self, victim: Variant, coming: Variant) -> bool:
+        """Whether only a flood keeps a replica of the victim busy, and somebody else waits."""
+        slots = min(self.before.slots[victim], self.slots()[victim])
+        backlog = Counter(request.tenant for request in self.queue(victim))
+        floods = {t for t, n in backlog.items() if n >= slots and self.tokens.excess(t, self.now) != 0.0}
+        waiting = {request.tenant for request in self.queue(coming)}
+        return self.live()[victim] > 0 and any(waiting - {flood} for flood in floods)
+
+    def _check_coming(self) -> None:
+        """No more is loaded than what waits can use."""
+        for variant in {variant for _, variant in self.coming() - self.before.coming}:
+            new = [i for i, v in self.coming() - self.before.coming if v == variant]
+            slots = {i: self._expected_slots(i, v) for i, v in self.coming() if v == variant}
+            up = {i: count for i, count in slots.items() if i in self.servers(variant)}
+            others = sum(up.values()) - max(up.get(i, 0) for i in new)
+            enough = self.live()[variant] > self.bound(variant).least
+            assert len(self.queue(variant)) > others or not enough, "two loads for one need"
+
+    def _check_unload_asked(self, variant: Variant) -> None:
+        for instance, world in self.worlds.items():
+            idle = world.view.ready and variant in world.idle()
+            excused = self.is_kept(instance, variant) or self.queue(variant)
+            assert not idle or excused, "an explicit unload is not honoured"
+
+    # Rejections -----------------------------------------------------------------------
+
+    def _check_reject(self, reject: Reject) -> None:
+        assert reject.request in self.waiting, "answered twice, or after it left"
+        request = self.waiting.pop(reject.request)
+        self.tokens.waits_no_more(reject.request)
+        match reject.rejection.reason:
+            case RejectReason.DEADLINE:
+                assert request.deadline <= self.now, "given up before its deadline"
+            case RejectReason.LOAD_FAILED:
+                servers = self.servers(request.variant)
+                assert servers
+                assert self.strikes.refused_everywhere(request.variant, servers), "refused without a reason"
+                assert not self.live()[request.variant], "refused although it is resident"
+            case reason:
+                assert request.arrived_at <= self.now
+                assert reason == self._refusal(request), "refused at the door without a reason"
+
+    # What is the case -------------------------------------------------------------------
+
+    def queue(self, variant: Variant) -> list[Arrived]:
+        """Return who waits for the model."""
+        return [request for request in self.waiting.values() if request.variant == variant]
+
+    def age(self, request: Arrived) -> float:
+        """Return how long ago it arrived."""
+        return self.now - request.arrived_at
+
+    def oldest_age(self, variant: Variant) -> float:
+        """Return how long the oldest has waited; infinite for nobody."""
+        return max((self.age(request) for request in self.queue(variant)), default=inf)
+
+    def is_late(self, request: Arrived) -> bool:
+        """Whether it cannot meet the goal any more."""
+        return self.age(request) > self.policy.savable_share * self.policy.ttft_goal
+
+    def servers(self, variant: Variant) -> list[Instance]:
+        """Return the workers that are up and may serve the model."""
+        return [i for i, w in self.worlds.items() if w.view.ready and variant in w.view.servable]
+
+    def holders(self, variant: Variant) -> int:
+        """Return how many workers that are up have it in memory, or soon."""
+        up = [world for world in self.worlds.values() if world.view.ready]
+        return sum(variant in (*world.held, *world.loading, *world.unloading) for world in up)
+
+    def bound(self, variant: Variant) -> ReplicaBounds:
+        """Return what the operator wants of the model."""
+        return self.bounds.get(variant, ReplicaBounds())
+
+    def healthy(self, variant: Variant) -> list[Instance]:
+        """Return the workers that are up and hold it as it should be."""
+        draining = self.draining()
+        up = [(i, self.worlds[i].held.get(variant)) for i in self.servers(variant)]
+        return [i for i, held in up if held and not held.faulty and (i, variant) not in draining]
+
+    def slots(self) -> Counter[Variant]:
+        """Return how many answers can be computed at once, by model."""
+        counts: Counter[Variant] = Counter()
+        draining = self.draining()
+        for instance, world in self.worlds.items():
+            for variant, held in world.held.items() if world.view.ready else ():
+                if not held.faulty and (instance, variant) not in draining:
+                    counts[variant] += held.resident.slots
+        return counts
+
+    def is_kept(self, instance: Instance, variant: Variant) -> bool:
+        """Whether giving that replica up would leave too few."""
+        few = 0 < self.bound(variant).least >= len(self.healthy(variant))
+        return few and instance in self.servers(variant)
+
+    def needs_keeping(self, variant: Variant) -> bool:
+        """Whether its load was asked for by nothing but the operator's wish."""
+        return self.live()[variant] <= self.bound(variant).least
+
+    def has_free_slot(self, instance: Instance, variant: Variant) -> bool:
+        """Whether a request could be answered there at once."""
+        world = self.worlds[instance]
+        held = world.held.get(variant)
+        usable = held is not None and world.view.ready and not held.faulty and variant in world.view.servable
+        there = held is not None and (instance, variant) not in self.draining()
+        return usable and there and held is not None and world.busy(variant) < held.resident.slots
+
+    # What only the scheduler knows --------------------------------------------------------
+
+    def draining(self) -> set[Key]:
+        """Return the replicas that get no more requests."""
+        return {
+            (worker.view.instance, variant)
+            for worker in self.scheduler.workers
+            for variant, replica in worker.replicas.items()
+            if replica.draining and replica.phase == "resident"
+        }
+
+    def over(self) -> set[str]:
+        """Return the tenants that were over their share when they were last heard of."""
+        return set(self.scheduler._state.tenants.over)
+
+    def coming(self) -> set[Key]:
+        """Return what is being loaded, or planned until its victims are gone."""
+        return {(w.view.instance, w.coming) for w in self.scheduler.workers if w.coming is not None}
+
+    def _expected_slots(self, instance: Instance, variant: Variant) -> int:
+        worker = next(worker for worker in self.scheduler.workers if worker.view.instance == instance)
+        slots: int = worker.replicas[variant].slots
+        return slots
+
+    def live_keys(self) -> set[Key]:
+        """Return the replicas that take requests, or will."""
+        workers = self.scheduler.workers
+        return {(w.view.instance, v) for w in workers for v, r in w.replicas.items() if r.live}
+
+    def live(self) -> Counter[Variant]:
+        """Return how many replicas take requests, or will."""
+        return Counter(variant for _, variant in self.live_keys())
