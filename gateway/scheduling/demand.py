@@ -15,7 +15,7 @@ from supervisor.contract.config import SchedulingConfig
 
 _LEAST_NEED: Final = 0.1
 """However hopeless those are who wait, they are still loaded for."""
-_OVERDUE: Final = 1e12
+OVERDUE: Final = 1e12
 """Above every weight that a queue can have."""
 
 
@@ -67,7 +67,7 @@ def demand_of(model: ModelState, weight: float, policy: SchedulingConfig, now: f
         expected_wait_s=expected_wait_s,
         relief_s=weight * (waited_s + load_s),
         overdue=overdue,
-        urgency=_OVERDUE + waited_s if overdue else urgency,
+        urgency=OVERDUE + waited_s if overdue else urgency,
     )
 
 

@@ -37,6 +37,7 @@ def fleet_changed(state: State, event: FleetChanged, now: float) -> None:
         _worker_changed(state, worker, view)
     for variant in served:
         _bound(state, state.models[variant])
+    state.least_bytes = min((model.typical_bytes for model in state.models.values()), default=0)
     _set_bounds(state, event.bounds)
     for variant in served:
         _forget_unless_needed(state, state.models[variant])

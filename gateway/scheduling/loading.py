@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from gateway.scheduling.demand import Demand, demand_of, hopeless_before, kept_demand
+from gateway.scheduling.demand import OVERDUE, Demand, demand_of, hopeless_before, kept_demand
 from gateway.scheduling.events import enter_replica, unload
 from gateway.scheduling.placement import NoPlan, Plan, may_load, need_bytes, plan_load
 from gateway.scheduling.residency import ModelState, Phase, WorkerResidency
@@ -17,15 +17,17 @@ from gateway.scheduling.state import State
 from gateway.scheduling.types import Load
 
 SHORTLIST: Final = 8
-"""Models, and workers, that are compared for a load; all of them in a fleet no larger than that."""
-REFRESHED: Final = 2
+"""Models, and workers, up to which all are compared for a load."""
+SAMPLE: Final = 4
+"""Where there are more, so many are: the most urgent models, and workers in turn."""
+REFRESHED: Final = 1
 """Waiting models whose urgency is brought up to date whenever a worker might take a load."""
 
 
 def place(state: State, now: float) -> None:
     """Begin the loads that the event made possible or necessary."""
     touched = {model.number: refresh(state, model, now) for model in state.touched.values()}
-    opened = [worker for worker in state.opened.values() if worker.accepts_load]
+    opened = _opened(state)
     for number in _most_urgent(state, opened, touched, now):
         if number in touched:
             _load(state, touched[number], None, now)
@@ -35,6 +37,14 @@ def place(state: State, now: float) -> None:
         _keep(state, model, now)
 
 
+def _opened(state: State) -> list[WorkerResidency]:
+    """Return the workers that might take a load now; busy ones only while a model is overdue."""
+    workers = state.opened.values()
+    if state.wanting.least <= -OVERDUE:
+        return [worker for worker in workers if worker.accepts_load]
+    return [worker for worker in workers if worker.is_open(state.least_bytes)]
+
+
 def _most_urgent(
     state: State, opened: list[WorkerResidency], touched: Collection[int], now: float
 ) -> list[int]:
@@ -42,7 +52,8 @@ def _most_urgent(
     wanting = state.wanting
     if opened:
         _bring_up_to_date(state, touched, now)
-    first = wanting.first(SHORTLIST) if opened else []
+    most = SHORTLIST if len(wanting) <= SHORTLIST else SAMPLE
+    first = wanting.first(most) if opened else []
     urgent = [n for n in first if n in touched or _might_fit(state, state.by_number[n], opened)]
     others = [number for number in touched if number in wanting and number not in urgent]
     return sorted(urgent + others, key=wanting.key) if others else urgent
@@ -127,7 +138,7 @@ def _candidates(state: State, demand: Demand) -> list[WorkerResidency]:
     servers = demand.model.servers
     if len(servers) <= 2 * SHORTLIST:
         return list(servers.values())
-    return (state.accepting if demand.overdue else state.open_workers).some(SHORTLIST)
+    return (state.accepting if demand.overdue else state.open_workers).some(SAMPLE)
 
 
 def _carry_out(state: State, model: ModelState, plan: Plan, now: float) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from itertools import islice
+from math import inf
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -35,6 +36,11 @@ class Ranking:
     def first(self, most: int) -> list[int]:
         """Return the numbers with the smallest keys."""
         return [number for _, number in islice(self._order, most)]
+
+    @property
+    def least(self) -> float:
+        """The smallest key; infinity when nothing is in."""
+        return self._order[0][0] if self._order else inf
 
     def key(self, number: int) -> float:
         """Return the key of a thing that is in."""

@@ -162,12 +162,16 @@ class WorkerResidency:
         """Whether it is up and loads nothing else."""
         return self.view.ready and self.coming is None
 
-    @property
-    def has_room_or_idle(self) -> bool:
-        """Whether a model might be loaded without draining a busy one."""
-        return self.active < len(self.replicas) or (
-            len(self.replicas) < self.view.max_loaded_models and self.used_bytes < self.view.memory_bytes
-        )
+    def is_open(self, least_bytes: int) -> bool:
+        """Whether a model of so many bytes might be loaded without draining what is busy for good cause."""
+        if not self.accepts_load:
+            return False
+        if self.active < len(self.replicas):
+            return True
+        free = self.view.memory_bytes - self.used_bytes
+        if free >= least_bytes and len(self.replicas) < self.view.max_loaded_models:
+            return True
+        return any(replica.model.flooded_by is not None for replica in self.replicas.values())
 
     def may_have_room(self, need_bytes: int) -> bool:
         """Whether so much might be free once all has gone that is idle or only a flood keeps busy.

@@ -81,6 +81,8 @@ class State:
     """All workers that could begin a load."""
     bounded_models: list[ModelState] = field(default_factory=list)
     """Models that the operator has wishes for."""
+    least_bytes: int = 0
+    """What the smallest model takes."""
     short: dict[Variant, ModelState] = field(default_factory=dict)
     """Models that fewer workers hold than the operator wants."""
     touched: dict[Variant, ModelState] = field(default_factory=dict)
@@ -139,7 +141,7 @@ class State:
         """Bring the sets of workers up to date; to be called after every change of what it holds or does."""
         accepts = worker.accepts_load
         self.accepting.put(worker, member=accepts)
-        self.open_workers.put(worker, member=accepts and worker.has_room_or_idle)
+        self.open_workers.put(worker, member=worker.is_open(self.least_bytes))
 
     def drop(self, replica: Replica) -> None:
         """Forget a replica; the requests that hold its slots keep their leases and free nothing any more."""
