@@ -42,12 +42,9 @@ class Demand(NamedTuple):
 def demand_of(model: ModelState, weight: float, policy: SchedulingConfig, now: float) -> Demand | None:
     """Return what loads a model's queue asks for; None when what is there or coming has to do.
 
-    `weight` is what those who wait count for.
+    `weight` is what those who wait count for; there are more of them than slots coming.
     """
     queue = model.queue
-    queued = len(queue)
-    if queued <= model.coming or model.full:
-        return None
     load_s = model.typical_load_s
     need = max(_LEAST_NEED, weight - model.coming)
     helpless = any(stranded(request, model) for request in queue.returned.values())
@@ -61,7 +58,7 @@ def demand_of(model: ModelState, weight: float, policy: SchedulingConfig, now: f
     return Demand(
         model=model,
         cause=LoadCause.FURTHER if there else LoadCause.FIRST,
-        queued=queued,
+        queued=len(queue),
         need=need,
         waited_s=waited_s,
         expected_wait_s=expected_wait_s,

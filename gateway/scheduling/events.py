@@ -112,7 +112,7 @@ def _learn(state: State, lease: Lease, event: Finished, now: float) -> None:
     replica, variant = lease.replica, lease.request.variant
     view = replica.worker.view
     state.estimates.finished(variant, view.device, now - lease.granted_at, event.output_tokens)
-    state.relearn(replica.model)
+    replica.model.typical_service_s = state.estimates.typical_service_s(variant)
     tokens = lease.request.prompt_tokens if event.prompt_tokens is None else event.prompt_tokens
     output_tokens = event.output_tokens or 0
     state.sessions.answered(lease.request.session, variant, view.instance, tokens + output_tokens)

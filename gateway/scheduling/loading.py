@@ -6,7 +6,7 @@ the most urgent of the others for the workers that the event opened, are looked 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from gateway.scheduling.demand import OVERDUE, Demand, demand_of, hopeless_before, kept_demand
@@ -20,21 +20,25 @@ SHORTLIST: Final = 8
 """Models, and workers, up to which all are compared for a load."""
 SAMPLE: Final = 4
 """Where there are more, so many are: the most urgent models, and workers in turn."""
-REFRESHED: Final = 1
-"""Waiting models whose urgency is brought up to date whenever a worker might take a load."""
 
 
 def place(state: State, now: float) -> None:
-    """Begin the loads that the event made possible or necessary."""
+    """Begin the loads that the event made possible or necessary, the most urgent model first."""
     touched = {model.number: refresh(state, model, now) for model in state.touched.values()}
     opened = _opened(state)
-    for number in _most_urgent(state, opened, touched, now):
+    if opened and len(state.wanting) <= SHORTLIST:
+        _refresh_all(state, touched, now)
+    for number in _most_urgent(state, touched, anything_open=bool(opened)):
+        model = state.by_number[number]
         if number in touched:
             _load(state, touched[number], None, now)
-        elif any(worker.accepts_load for worker in opened):
-            _load(state, refresh(state, state.by_number[number], now), opened, now)
+        elif _might_fit(state, model, opened):
+            _load(state, refresh(state, model, now), opened, now)
     for model in list(state.short.values()):
         _keep(state, model, now)
+    if not state.out and len(state.wanting) > SHORTLIST:
+        for model in state.queued_models.some(1):
+            refresh(state, model, now)  # one at a time, when there is little else to do
 
 
 def _opened(state: State) -> list[WorkerResidency]:
@@ -45,29 +49,19 @@ def _opened(state: State) -> list[WorkerResidency]:
     return [worker for worker in workers if worker.is_open(state.least_bytes)]
 
 
-def _most_urgent(
-    state: State, opened: list[WorkerResidency], touched: Collection[int], now: float
-) -> list[int]:
+def _most_urgent(state: State, touched: Mapping[int, Demand | None], *, anything_open: bool) -> list[int]:
     """Return the models that might be loaded now: those touched, and the most urgent for what opened."""
     wanting = state.wanting
-    if opened:
-        _bring_up_to_date(state, touched, now)
-    most = SHORTLIST if len(wanting) <= SHORTLIST else SAMPLE
-    first = wanting.first(most) if opened else []
-    urgent = [n for n in first if n in touched or _might_fit(state, state.by_number[n], opened)]
-    others = [number for number in touched if number in wanting and number not in urgent]
-    return sorted(urgent + others, key=wanting.key) if others else urgent
+    first = wanting.first(SHORTLIST if len(wanting) <= SHORTLIST else SAMPLE) if anything_open else []
+    others = [number for number, demand in touched.items() if demand is not None and number not in first]
+    return sorted(first + others, key=wanting.rank) if others else first
 
 
-def _bring_up_to_date(state: State, touched: Collection[int], now: float) -> None:
-    """Refresh all that want a load if they are few, else some that wait, in turn."""
-    if len(state.wanting) > SHORTLIST:
-        models = state.queued_models.some(REFRESHED)
-    else:
-        models = [state.by_number[number] for number in state.wanting.first(SHORTLIST)]
-    for model in models:
-        if model.number not in touched:
-            refresh(state, model, now)
+def _refresh_all(state: State, touched: Collection[int], now: float) -> None:
+    """Bring all models that want a load up to date, which are few."""
+    for number in state.wanting.first(SHORTLIST):
+        if number not in touched:
+            refresh(state, state.by_number[number], now)
 
 
 def _might_fit(state: State, model: ModelState, opened: list[WorkerResidency]) -> bool:
@@ -80,9 +74,10 @@ def _might_fit(state: State, model: ModelState, opened: list[WorkerResidency]) -
 def refresh(state: State, model: ModelState, now: float) -> Demand | None:
     """Bring the model's place among those that want a load up to date."""
     queue, over = model.queue, state.tenants.over
-    if not queue:
+    if len(queue) <= model.coming or model.full:
         state.wanting.place(model.number, None)
-        model.flooded_by = None
+        if not queue:
+            model.flooded_by = None
         return None
     queue.give_up_hope(hopeless_before(model, state.policy, now))
     weight = queue.need

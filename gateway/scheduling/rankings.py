@@ -42,9 +42,9 @@ class Ranking:
         """The smallest key; infinity when nothing is in."""
         return self._order[0][0] if self._order else inf
 
-    def key(self, number: int) -> float:
-        """Return the key of a thing that is in."""
-        return self._keys[number]
+    def rank(self, number: int) -> tuple[float, int]:
+        """Return what a thing that is in is ordered by."""
+        return self._keys[number], number
 
     def __contains__(self, number: int) -> bool:
         return number in self._keys

@@ -58,7 +58,7 @@ class Running:
 
 @contextmanager
 def running(
-    directory: Path, *, workers: list[dict[str, Any]], engine: str = "embedded", **defaults: int
+    directory: Path, *, workers: list[dict[str, Any]], engine: str = "embedded", **defaults: Any
 ) -> Iterator[Running]:
     """Run a Corral of CPU workers over the models of the directory; `defaults` are of the workers."""
     config = {

@@ -121,7 +121,7 @@ def decisions(*, workers: int, models: int, queued: int, events: int, seed: int 
     for _ in range(workers // 3):
         fleet.at(rng.random(), fleet.arrival(hot=False))
     stream = fleet.events(scheduler)
-    for _ in range(10 * workers):
+    for _ in range(30 * workers):
         fleet.obey(scheduler.handle(next(stream), fleet.now))
     return _measure(scheduler, fleet, stream, events)
 
