@@ -45,10 +45,11 @@ def _dispatch_returned(state: State, model: ModelState, now: float) -> None:
 
 
 def dispatch_stranded(state: State, model: ModelState, now: float) -> None:
-    """Those for whom the model could not be loaded elsewhere go back to where they failed."""
+    """Those for whom the model could not be loaded elsewhere stand in line again for where they failed."""
     for request in _returned_by_age(model):
-        if model.free and stranded(request, model):
-            _grant(state, model, request, Turn.RETURNED, model.free.values(), now)
+        if stranded(request, model):
+            model.queue.avoid_no_more(request)
+    dispatch(state, model, now)
 
 
 def _returned_by_age(model: ModelState) -> list[Arrived]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, KeysView
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Final
 
@@ -122,6 +122,11 @@ class ModelQueue:
         if not self._waiting:
             self._clear()
         return gone
+
+    def avoid_no_more(self, request: Arrived) -> None:
+        """Have a request stand in line that came back: nobody else can serve it."""
+        self.remove(request.request)
+        self.push(replace(request, avoid=frozenset()))
 
     def reweigh(self, weighing: Weighing) -> None:
         """Count by other weights from now on."""
