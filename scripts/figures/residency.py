@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +66,7 @@ def measure_one(directory: Path, models: Path, engine: str, policy: str, seed: i
     """Return one run from a fresh start."""
     directory.mkdir()
     for name in ("models", "store"):
-        os.symlink(models / name, directory / name)
+        (directory / name).symlink_to(models / name)
     among = fleet()
     asked = jobs(among, requests=REQUESTS, per_second=PER_SECOND[engine], seed=seed)
     limits = {"num_parallel": SLOTS, "max_loaded_models": ROOM, "keep_alive": -1}

@@ -58,7 +58,7 @@ class Running:
 
 @contextmanager
 def running(
-    directory: Path, *, workers: list[dict[str, Any]], engine: str = "embedded", **defaults: Any
+    directory: Path, *, workers: list[dict[str, Any]], engine: str = "embedded", **defaults: float
 ) -> Iterator[Running]:
     """Run a Corral of CPU workers over the models of the directory; `defaults` are of the workers."""
     config = {
