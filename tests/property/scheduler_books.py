@@ -58,10 +58,11 @@ def _check_open(state: Any, worker: Any) -> None:
     """The sets of workers that placement looks at."""
     accepts = worker.view.ready and worker.coming is None
     idle = any(not replica.busy for replica in worker.replicas.values())
-    place = len(worker.replicas) < worker.view.max_loaded_models
-    room = place and worker.used_bytes < worker.view.memory_bytes
-    assert (worker in state.accepting._at) == accepts
-    assert (worker in state.open_workers._at) == (accepts and (idle or room))
+    assert (worker in state.accepting._at) == accepts, "the workers that might load drifted"
+    assert accepts or worker not in state.open_workers._at, "open, and loads already"
+    assert worker in state.open_workers._at or not (accepts and idle), (
+        "an idle model would do, and is not seen"
+    )
 
 
 def _check_slots(model: Any) -> None:

@@ -7,7 +7,7 @@ being drained or about to be loaded, which no effect tells.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
@@ -89,6 +89,7 @@ class Witness:
             assert effects == self.twin.handle(event, self.now), "same events, same effects"
         for effect in effects:
             self._obey(effect)
+        self._check_returned()
         self._check_drains()
         self._check_coming()
         if isinstance(event, UnloadAsked):
@@ -170,6 +171,20 @@ class Witness:
         self.granted[grant.request] = grant.instance
         mean = self.scheduler.estimates.output_tokens(request.variant)
         self.tokens.granted(request, mean, self.now)
+
+    def _avoids_no_more(self, request: Arrived) -> Arrived:
+        """It stands in line again, with its place."""
+        again = replace(request, avoid=frozenset())
+        self.requests[request.request] = self.waiting[request.request] = again
+        return again
+
+    def _check_returned(self) -> None:
+        """Only those that failed wherever the model is, or will be, stand in line again."""
+        for request in [request for request in self.waiting.values() if request.avoid]:
+            if request.request not in self.scheduler._state.models[request.variant].queue.returned:
+                having = {i for i, v in self.live_keys() if v == request.variant}
+                assert having <= request.avoid, "avoids no more although another could serve"
+                self._avoids_no_more(request)
 
     def _serves_soon(self, instance: Instance, variant: Variant) -> bool:
         """Whether it has the model, or has plain room for it."""
