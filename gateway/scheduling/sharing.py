@@ -58,10 +58,7 @@ class Sharing:
     def took(self, tenant: str, now: float) -> None:
         """Count a slot that was granted."""
         self.busy += 1
-        use = self._uses.get(tenant)
-        if use is None:
-            use = self._uses[tenant] = _Use(0.0, now)
-        use.held += 1
+        self._use(tenant, now).held += 1
 
     def gave_back(self, tenant: str) -> None:
         """Count a slot that is free again."""
@@ -77,18 +74,25 @@ class Sharing:
         if not self.another_than(tenant, now):
             return 0
         expected = self.rate_of_others(tenant, now) * service_s
-        wanted = ceil(expected + sqrt(expected) - (self.busy - self._uses[tenant].held))
+        wanted = ceil(expected + sqrt(expected) - (self.busy - self._use(tenant, now).held))
         return min(slots - 1, max(1, wanted))
 
     def rate_of_others(self, tenant: str, now: float) -> float:
         """Return how many requests per second come from all but this tenant."""
-        own = self._uses[tenant]
+        own = self._use(tenant, now)
         return max(0.0, _decayed(self._rate, now - self._asked_at) - _decayed(own.rate, now - own.asked_at))
 
     def another_than(self, tenant: str, now: float) -> bool:
         """Whether anybody else than this tenant asked lately: who asked last, or whoever did before."""
         asked_at = self._another_at if tenant == self._latest else self._asked_at
         return now - asked_at < RECENT_S
+
+    def _use(self, tenant: str, now: float) -> _Use:
+        """Return what is known of a tenant, which may have been forgotten while its requests waited."""
+        use = self._uses.get(tenant)
+        if use is None:
+            use = self._uses[tenant] = _Use(0.0, now)
+        return use
 
     def _forget(self, now: float) -> None:
         uses = self._uses.items()
