@@ -28,9 +28,18 @@ _MOST_CHARACTERS: Final = 1000
 """Clients write what they like into names; a thousand requests must stay small."""
 _MOST_NAMED: Final = 5
 
-REPLICA_COLUMNS: Final = ("worker", "backlog_s", "prompt_s", "crowding_s", "busy", "slots", "cached")
+REPLICA_COLUMNS: Final = (
+    "worker",
+    "backlog_s",
+    "prompt_s",
+    "crowding_s",
+    "answer_s",
+    "busy",
+    "slots",
+    "cached",
+)
 """What one free replica that was considered for a request is in a log line, in this order."""
-LOAD_COLUMNS: Final = ("worker", "load_s", "drain_s", "eviction_s", "crowding_s", "victims")
+LOAD_COLUMNS: Final = ("worker", "load_s", "drain_s", "eviction_s", "crowding_s", "slower_s", "victims")
 """The same for a worker that was considered for a load."""
 
 
@@ -288,12 +297,17 @@ def _grant_facts(instance: Instance, reason: GrantReason) -> Facts:
 
 
 def _replica_row(option: ReplicaOption) -> list[Any]:
-    seconds = [_round(option.backlog_s), _round(option.prompt_s), _round(option.crowding_s)]
+    seconds = [
+        _round(option.backlog_s),
+        _round(option.prompt_s),
+        _round(option.crowding_s),
+        _round(option.answer_s),
+    ]
     return [option.instance.worker, *seconds, option.busy, option.slots, option.cached]
 
 
 def _load_row(option: LoadOption, victims: tuple[str, ...]) -> list[Any]:
-    seconds = (option.load_s, option.drain_s, option.eviction_s, option.crowding_s)
+    seconds = (option.load_s, option.drain_s, option.eviction_s, option.crowding_s, option.slower_s)
     return [option.instance.worker, *map(_round, seconds), list(victims)]
 
 

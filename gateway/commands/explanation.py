@@ -34,8 +34,26 @@ _REJECTIONS: Final = {
 _Row = dict[str, Any]
 _Cells = tuple[str, ...]
 
-_REPLICA_HEAD: Final[_Cells] = ("  WORKER", "BUSY", "BEFORE IT", "ITS PROMPT", "CROWDING", "TOTAL", "")
-_LOAD_HEAD: Final[_Cells] = ("  WORKER", "LOAD", "DRAIN", "EVICTION", "CROWDING", "TOTAL", "WOULD UNLOAD")
+_REPLICA_HEAD: Final[_Cells] = (
+    "  WORKER",
+    "BUSY",
+    "BEFORE IT",
+    "ITS PROMPT",
+    "CROWDING",
+    "ITS ANSWER",
+    "TOTAL",
+    "",
+)
+_LOAD_HEAD: Final[_Cells] = (
+    "  WORKER",
+    "LOAD",
+    "DRAIN",
+    "EVICTION",
+    "CROWDING",
+    "SLOWER",
+    "TOTAL",
+    "WOULD UNLOAD",
+)
 
 
 def explanation(document: _Row) -> Iterator[str]:
@@ -105,13 +123,19 @@ def _attempt(attempt: _Row, label: str) -> Iterator[str]:
 def _replicas(attempt: _Row) -> Iterator[str]:
     servers = attempt.get("servers") or 0
     many = f"; {servers} workers may serve the model" if servers > 1 else ""
-    yield f"  Seconds until its answer would begin, where a slot was free{many}:"
+    yield f"  Seconds until its answer would be complete, where a slot was free{many}:"
     rows = [_replica_row(option, _mark(at)) for at, option in enumerate(attempt["options"])]
     yield from _indented(table([_REPLICA_HEAD, *rows]))
 
 
 def _replica_row(option: _Row, mark: str) -> _Cells:
-    seconds = (option["backlog_s"], option["prompt_s"], option["crowding_s"], option["total_s"])
+    seconds = (
+        option["backlog_s"],
+        option["prompt_s"],
+        option["crowding_s"],
+        option["answer_s"],
+        option["total_s"],
+    )
     cached = "knows the conversation" if option.get("cached") else ""
     return (mark + option["worker"], f"{option['busy']} of {option['slots']}", *map(_number, seconds), cached)
 
@@ -172,7 +196,13 @@ def _load_end(load: _Row) -> str:
 
 
 def _load_row(option: _Row, mark: str) -> _Cells:
-    seconds = (option["load_s"], option["drain_s"], option["eviction_s"], option["crowding_s"])
+    seconds = (
+        option["load_s"],
+        option["drain_s"],
+        option["eviction_s"],
+        option["crowding_s"],
+        option["slower_s"],
+    )
     total, victims = option["total_s"], ", ".join(option["victims"]) or "nothing"
     return (mark + option["worker"], *map(_number, (*seconds, total)), victims)
 

@@ -1,4 +1,4 @@
-"""Which of the free replicas a request is given to: the one where its answer would begin soonest.
+"""Which of the free replicas a request is given to: the one where its answer would be complete soonest.
 
 Pure functions over the state of replicas; whose turn it is, is the queue's to say.
 """
@@ -41,7 +41,7 @@ def stranded(request: Arrived, model: ModelState) -> bool:
 def compare(
     request: Arrived, free: Iterable[Replica], estimates: Estimates, sessions: Sessions, crowding_s: float
 ) -> list[tuple[ReplicaOption, Replica]]:
-    """Return the free replicas by when an answer would begin there, soonest first."""
+    """Return the free replicas by when an answer would be complete there, soonest first."""
     cached = sessions.cached(request.session, request.variant)
     options = [
         (_option(request, replica, estimates, crowding_s, cached), replica)
@@ -84,6 +84,7 @@ def _option(
         backlog_s=sum(worker.reading.values()) if worker.reading else 0.0,
         prompt_s=unread / speed,
         crowding_s=crowding_s * (others + _SAME_MODEL * busy),
+        answer_s=estimates.service_s(model.variant, worker.view.device),
         busy=busy,
         slots=replica.slots,
         cached=hit,

@@ -24,6 +24,7 @@ _SERVICE_GAIN: Final = 0.1
 _OUTPUT_GAIN: Final = 0.05
 _LOAD_GAIN: Final = 0.3
 _SPEED_GAIN: Final = 0.1
+_SLOWNESS_GAIN: Final = 0.02
 """The weight of a new measurement against all before it."""
 
 DEFAULT_SERVICE_S: Final = 5.0
@@ -71,6 +72,8 @@ class Estimates:
     _models: dict[Variant, _Model] = field(default_factory=dict)
     _bytes_per_s: dict[str, float] = field(default_factory=dict)
     """How fast a worker's loads are, over all models."""
+    _slowness: dict[str, float] = field(default_factory=dict)
+    """How long answers take on a device, against what is typical of their models."""
 
     # What happened ----------------------------------------------------------------
 
@@ -101,6 +104,9 @@ class Estimates:
     def finished(self, variant: Variant, device: str, seconds: float, output_tokens: int | None) -> None:
         """Learn from an answer that ended well after so long in its slot."""
         model = self._of(variant)
+        typical_s = self.typical_service_s(variant)
+        slowness = self._slowness.get(device, 1.0)
+        self._slowness[device] = _moved(slowness, seconds / max(typical_s, 1e-3), _SLOWNESS_GAIN)
         for where in (device, _ANYWHERE):
             before_s = model.service_s.get(where, DEFAULT_SERVICE_S)
             model.service_s[where] = _moved(before_s, seconds, _SERVICE_GAIN)
@@ -135,12 +141,16 @@ class Estimates:
 
     def typical_service_s(self, variant: Variant) -> float:
         """Return the seconds an answer holds its slot on whatever device."""
-        return self.service_s(variant, _ANYWHERE)
+        model = self._models.get(variant)
+        return DEFAULT_SERVICE_S if model is None else model.service_s.get(_ANYWHERE, DEFAULT_SERVICE_S)
 
     def service_s(self, variant: Variant, device: str) -> float:
-        """Return the seconds an answer holds its slot."""
+        """Return the seconds an answer holds its slot there: measured, else as the device is with others."""
         model = self._models.get(variant)
-        return DEFAULT_SERVICE_S if model is None else model.service_s.get(device, DEFAULT_SERVICE_S)
+        known = None if model is None else model.service_s.get(device)
+        if known is not None:
+            return known
+        return self.typical_service_s(variant) * self._slowness.get(device, 1.0)
 
     def output_tokens(self, variant: Variant) -> float:
         """Return the length of an answer."""

@@ -125,6 +125,8 @@ def _option(
         drain_s=found.drain_s,
         eviction_s=policy.eviction_weight * found.worth_s,
         crowding_s=policy.crowding * staying,
+        slower_s=estimates.service_s(demand.model.variant, worker.view.device)
+        - demand.model.typical_service_s,
         victims=found.variants,
     )
 

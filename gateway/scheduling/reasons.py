@@ -22,7 +22,7 @@ class Turn(StrEnum):
 
 
 class ReplicaOption(NamedTuple):
-    """A free replica that was considered for a request, in seconds until its answer would begin."""
+    """A free replica that was considered for a request, in seconds until its answer would be complete."""
 
     instance: Instance
     backlog_s: float
@@ -31,6 +31,8 @@ class ReplicaOption(NamedTuple):
     """Its own prompt, less what is cached."""
     crowding_s: float
     """Other models that compute there."""
+    answer_s: float
+    """What an answer of the model takes on that device."""
     busy: int
     slots: int
     cached: bool = False
@@ -39,7 +41,7 @@ class ReplicaOption(NamedTuple):
     @property
     def total_s(self) -> float:
         """What options are compared by."""
-        return self.backlog_s + self.prompt_s + self.crowding_s
+        return self.backlog_s + self.prompt_s + self.crowding_s + self.answer_s
 
 
 class LoadOption(NamedTuple):
@@ -52,12 +54,14 @@ class LoadOption(NamedTuple):
     eviction_s: float
     """What its victims are worth."""
     crowding_s: float
+    slower_s: float
+    """What an answer takes longer there than elsewhere; negative where it is faster."""
     victims: tuple[Variant, ...] = ()
 
     @property
     def total_s(self) -> float:
         """What options are compared by."""
-        return self.load_s + self.drain_s + self.eviction_s + self.crowding_s
+        return self.load_s + self.drain_s + self.eviction_s + self.crowding_s + self.slower_s
 
 
 class LoadCause(StrEnum):

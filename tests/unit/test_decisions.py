@@ -47,8 +47,8 @@ def a_load(*, at: float = 10.0, victims: tuple[Variant, ...] = (QWEN,), **change
         "waited_s": 1.5,
         "expected_wait_s": None,
         "options": (
-            LoadOption(GPU1, 6.8, 0.0, 0.31, 0.0, victims),
-            LoadOption(GPU0, 6.8, 2.0, 0.9, 0.5, (Variant("x" * 90), Variant("y"))),
+            LoadOption(GPU1, 6.8, 0.0, 0.31, 0.0, 0.0, victims),
+            LoadOption(GPU0, 6.8, 2.0, 0.9, 0.5, 0.2, (Variant("x" * 90), Variant("y"))),
         ),
     }
     return Load(GPU1, LLAMA, LoadReason(at=at, **{**facts, **changes}))
@@ -57,8 +57,8 @@ def a_load(*, at: float = 10.0, victims: tuple[Variant, ...] = (QWEN,), **change
 def a_grant(turn: Turn = Turn.ALONE) -> Grant:
     """Return a slot on gpu1."""
     options = (
-        ReplicaOption(GPU1, 0.25, 0.5, 0.0, 1, 4, cached=True),
-        ReplicaOption(GPU0, 1.0, 0.5, 0.5, 2, 4),
+        ReplicaOption(GPU1, 0.25, 0.5, 0.0, 4.0, 1, 4, cached=True),
+        ReplicaOption(GPU0, 1.0, 0.5, 0.5, 4.0, 2, 4),
     )
     return Grant(RequestId("r.1"), GPU1, LLAMA, 7.0, GrantReason(turn, options, 2))
 
