@@ -48,7 +48,7 @@ def a_load(*, at: float = 10.0, victims: tuple[Variant, ...] = (QWEN,), **change
         "expected_wait_s": None,
         "options": (
             LoadOption(GPU1, 6.8, 0.0, 0.31, 0.0, 0.0, victims),
-            LoadOption(GPU0, 6.8, 2.0, 0.9, 0.5, 0.2, (Variant("x" * 90), Variant("y"))),
+            LoadOption(GPU0, 6.8, 2.0, 0.9, 0.5, 0.0, (Variant("x" * 90), Variant("y"))),
         ),
     }
     return Load(GPU1, LLAMA, LoadReason(at=at, **{**facts, **changes}))
