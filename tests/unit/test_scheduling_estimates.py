@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+from math import exp
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.scheduling.estimates import (
+    DEFAULT_LOAD_BYTES_PER_S,
+    DEFAULT_LOAD_S,
+    DEFAULT_OUTPUT_TOKENS,
+    DEFAULT_SERVICE_S,
+    FAST_S,
+    SLOW_S,
+    Estimates,
+)
+from gateway.scheduling.names import Instance, Variant
+from gateway.scheduling.rankings import Ranking, Rotation
+from gateway.scheduling.sessions import MOST_REMEMBERED, Sessions
+
+A, B = Variant("a"), Variant("b")
+GIB = 2**30
+
+
+def test_an_unknown_model_is_never_asked_for_and_has_the_defaults() -> None:
+    """Before anything was measured."""
+    estimates = Estimates()
+    assert estimates.rate(A, 0) == 0
+    assert estimates.service_s(A, "gpu") == DEFAULT_SERVICE_S
+    assert estimates.output_tokens(A) == DEFAULT_OUTPUT_TOKENS
+    assert estimates.load_s(A, "w0", 8 * GIB) == DEFAULT_LOAD_S + 8 * GIB / DEFAULT_LOAD_BYTES_PER_S
+    assert estimates.size_bytes(A) is None
+
+
+def test_the_rate_is_the_larger_of_a_quick_and_a_slow_memory() -> None:
+    """A burst counts at once, and a habit outlives a quiet hour."""
+    estimates = Estimates()
+    for _ in range(60):
+        estimates.arrived(A, 100)
+    assert estimates.rate(A, 100) == pytest.approx(60 / FAST_S)
+    assert estimates.rate(A, 100 + FAST_S) == pytest.approx(60 / FAST_S * exp(-1))
+    assert estimates.rate(A, 100 + SLOW_S) == pytest.approx(60 / SLOW_S * exp(-1))
+
+
+def test_a_steady_stream_shows_its_rate() -> None:
+    """Two requests a second for ten minutes."""
+    estimates = Estimates()
+    for number in range(1200):
+        estimates.arrived(A, number / 2)
+    assert estimates.rate(A, 600) == pytest.approx(2, rel=0.05)
+
+
+def test_a_measured_load_counts_more_than_what_others_took_there() -> None:
+    """Without one of its own a model loads as fast as the others on that worker did."""
+    estimates = Estimates()
+    estimates.loaded(A, "w0", 4.0, 8 * GIB)
+    assert estimates.load_s(A, "w0", 1) == 4.0
+    assert estimates.load_s(B, "w0", 4 * GIB) == pytest.approx(2.0)
+    assert estimates.load_s(B, "w1", 4 * GIB) == DEFAULT_LOAD_S + 4 * GIB / DEFAULT_LOAD_BYTES_PER_S
+    assert estimates.typical_load_s(A, 1) == 4.0
+    assert estimates.size_bytes(A) == 8 * GIB
+
+
+def test_a_new_measurement_moves_the_estimate_a_part_of_the_way() -> None:
+    """Between what was believed and what was seen."""
+    estimates = Estimates()
+    estimates.loaded(A, "w0", 4.0, GIB)
+    estimates.loaded(A, "w0", 8.0, GIB)
+    assert 4.0 < estimates.load_s(A, "w0", GIB) < 8.0
+    for _ in range(200):
+        estimates.finished(A, "gpu", 20.0, 900)
+    assert estimates.service_s(A, "gpu") == pytest.approx(20.0)
+    assert estimates.output_tokens(A) == pytest.approx(900, rel=0.01)
+
+
+def test_an_answer_without_a_count_teaches_no_length() -> None:
+    """It broke off, or its worker does not count."""
+    estimates = Estimates()
+    estimates.finished(A, "gpu", 1.0, None)
+    assert estimates.output_tokens(A) == DEFAULT_OUTPUT_TOKENS
+
+
+def test_what_was_learned_outlives_the_gateway() -> None:
+    """Times and sizes as they were, rates decayed by the time that went by, on a clock that begins anew."""
+    before, after = Estimates(), Estimates()
+    for _ in range(30):
+        before.arrived(A, 1000)
+    before.loaded(A, "w0", 4.0, GIB)
+    before.prefilled(A, "gpu", 3000, 2.0)
+    before.finished(A, "gpu", 9.0, 50)
+    after.restore(before.export(1000), passed_s=FAST_S, now=7)
+    assert after.rate(A, 7) == pytest.approx(before.rate(A, 1000) * exp(-1))
+    assert after.load_s(A, "w0", 1) == 4.0
+    assert after.size_bytes(A) == GIB
+    assert after.service_s(A, "gpu") == before.service_s(A, "gpu")
+    assert after.output_tokens(A) == before.output_tokens(A)
+    assert after.prefill_tokens_per_s(A, "gpu") == 1500
+
+
+# Conversations ---------------------------------------------------------------------------
+
+
+def test_a_conversation_is_known_where_it_was_answered_last() -> None:
+    """By model; one without a name is none."""
+    sessions = Sessions()
+    sessions.answered("s", A, Instance("w0", 1), 100)
+    sessions.answered("s", A, Instance("w1", 1), 200)
+    sessions.answered("", A, Instance("w0", 1), 100)
+    assert sessions.cached("s", A) == (Instance("w1", 1), 200)
+    assert sessions.cached("s", B) is None
+    assert sessions.cached("", A) is None
+
+
+def test_of_very_many_conversations_the_oldest_are_forgotten() -> None:
+    """One that goes on is not old."""
+    sessions = Sessions()
+    for number in range(MOST_REMEMBERED):
+        sessions.answered(f"s{number}", A, Instance("w0", 1), 1)
+    sessions.answered("s0", A, Instance("w0", 1), 2)
+    sessions.answered("new", A, Instance("w0", 1), 1)
+    assert sessions.cached("s0", A) is not None
+    assert sessions.cached("s1", A) is None
+    assert sessions.cached("new", A) is not None
+
+
+# Rankings ----------------------------------------------------------------------------------
+
+placings = st.lists(st.tuples(st.integers(0, 6), st.one_of(st.none(), st.integers(-3, 3).map(float))))
+
+
+@given(placings, st.integers(0, 8))
+def test_a_ranking_agrees_with_sorting_a_dictionary(
+    placed: list[tuple[int, float | None]], most: int
+) -> None:
+    """Whatever is placed, moved and taken out."""
+    ranking, plain = Ranking(), dict[int, float]()
+    for number, key in placed:
+        ranking.place(number, key)
+        if key is None:
+            plain.pop(number, None)
+        else:
+            plain[number] = key
+    order = sorted(plain, key=lambda number: (plain[number], number))
+    assert ranking.first(most) == order[:most]
+    assert len(ranking) == len(plain)
+
+
+puts = st.lists(st.tuples(st.integers(0, 9), st.booleans()))
+
+
+@given(puts)
+def test_a_rotation_agrees_with_a_set(put: list[tuple[int, bool]]) -> None:
+    """Whatever is put in and taken out, twice or not at all."""
+    rotation, plain = Rotation[int](), set[int]()
+    for item, member in put:
+        rotation.put(item, member=member)
+        (plain.add if member else plain.discard)(item)
+    assert len(rotation) == len(plain)
+    assert set(rotation.some(10)) == plain
+
+
+@given(st.integers(1, 30), st.integers(1, 8))
+def test_a_rotation_shows_everything_in_turn(size: int, most: int) -> None:
+    """Never more than asked for, never one twice in one look, and all in as few looks as that takes."""
+    rotation = Rotation[int]()
+    for item in range(size):
+        rotation.put(item, member=True)
+    seen: set[int] = set()
+    for _ in range(-(-size // most)):
+        some = rotation.some(most)
+        assert len(some) == len(set(some)) == min(size, most)
+        seen.update(some)
+    assert seen == set(range(size))
