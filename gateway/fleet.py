@@ -140,6 +140,8 @@ class Fleet:
         self.roster.introduced.add(instance)
         self._tell_scheduler()
         self._tell_waiters()
+        limits = {"max_loaded_models": status.max_loaded_models, "memory_bytes": status.memory_bytes}
+        _log.info("worker serves", worker=str(instance), num_parallel=status.num_parallel, **limits)
 
     def _learn_list(self, status: WorkerStatus, tags: Mapping[str, Any]) -> None:
         """Roster and scheduler learn in one step, or a name could be known that nobody seems to serve."""

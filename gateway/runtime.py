@@ -164,7 +164,13 @@ class Runtime:
             self.feed(LoadFailed(effect.instance, effect.variant, str(error), lasting=lasting))
         else:
             trace.ended(self._clock())
-            _log.info("loaded", seconds=trace.outcome()["seconds"], slots=resident.slots, **where)
+            _log.info(
+                "loaded",
+                seconds=trace.outcome()["seconds"],
+                slots=resident.slots,
+                size_bytes=resident.size_bytes,
+                **where,
+            )
             self.feed(Loaded(effect.instance, effect.variant, resident))
 
     async def _unload(self, effect: Unload) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from gateway.commands.simulate_inputs import (
     InputError,
     ScenarioFile,
+    fitted_scenario,
     read_request_log,
     read_scenario,
     study_of,
@@ -46,6 +47,7 @@ _EPILOG = """\
 examples:
   corral simulate configs/scenarios/b.yaml --policy all
   corral simulate configs/scenarios/b.yaml --policy corral --policy zero-swap --capacity --seeds 9
+  corral simulate --fit corral.log > mine.yaml                the fleet, as the log shows it
   corral simulate mine.yaml --from-log corral.log             what the simulator makes of real requests
   corral simulate mine.yaml --from-log corral.log --workers 5 --slots 8      ... had I more
 """
@@ -56,7 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("scenario", metavar="SCENARIO.yaml", help="workers, models, hardware and workload")
+    parser.add_argument(
+        "scenario", nargs="?", metavar="SCENARIO.yaml", help="workers, models, hardware and workload"
+    )
+    parser.add_argument(
+        "--fit",
+        metavar="FILE",
+        help="print a scenario whose fleet, models and speeds are fitted to the gateway's log, and end",
+    )
     parser.add_argument(
         "--policy",
         action="append",
@@ -107,7 +116,13 @@ def _positive(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """Read, simulate and print."""
+    if (args.scenario is None) == (args.fit is None):
+        print("corral simulate: give a SCENARIO.yaml, or --fit FILE alone", file=sys.stderr)
+        return EXIT_USAGE
     try:
+        if args.fit is not None:
+            print("\n".join(fitted_scenario(args.fit)))
+            return EXIT_OK
         source = read_scenario(args.scenario)
         log = None if args.from_log is None else (args.from_log, read_request_log(args.from_log))
         study = study_of(source, _overrides(args), rho=args.rho, log=log)

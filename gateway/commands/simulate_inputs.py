@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.simulate.fitting import NothingShownError, as_yaml, fit, read_shown
 from gateway.simulate.model import Fleet
 from gateway.simulate.overrides import Overrides, misfits, overridden
 from gateway.simulate.request_log import LogReading, read_log
@@ -79,8 +80,7 @@ def read_request_log(file: str) -> LogReading:
     Raises:
         InputError: not readable, or nothing in it can be replayed.
     """
-    text = sys.stdin.read() if file == _STANDARD_INPUT else _read(file)
-    reading = read_log(text.splitlines())
+    reading = read_log(_log_lines(file))
     if not reading.rows:
         reasons = ", ".join(f"{count} {reason}" for reason, count in reading.skipped.most_common())
         raise InputError(
@@ -88,6 +88,22 @@ def read_request_log(file: str) -> LogReading:
             "with `log: {format: json}`"
         )
     return reading
+
+
+def fitted_scenario(file: str) -> list[str]:
+    """Return the lines of a scenario that explains a log; `-` is standard input.
+
+    Raises:
+        InputError: not readable, or it shows too little.
+    """
+    try:
+        return list(as_yaml(fit(read_shown(_log_lines(file)))))
+    except NothingShownError as error:
+        raise InputError(f"{file}: {error}") from error
+
+
+def _log_lines(file: str) -> list[str]:
+    return (sys.stdin.read() if file == _STANDARD_INPUT else _read(file)).splitlines()
 
 
 def study_of(

@@ -3,7 +3,8 @@
 - A worker's GPU is shared evenly by the models that compute on it at this moment.
 - A model that reads prompts and writes answers at once spends half of its share on each; prompts share
   their part evenly; n answers in a batch get 1 / (1 + slowdown * (n - 1)) of the speed of one each.
-- A load takes a constant and the model's bytes, and nothing of the GPU's time; one load a worker at a time.
+- A load takes a constant and the model's bytes; one load a worker at a time. Meanwhile it takes a share of
+  the GPU's time (`load_share`), which is none on a real GPU, and about half on a worker of one CPU core.
 
 The rules are enforced: a policy that oversteps slots or memory, or starts a second load, is stopped by
 `RuleBrokenError`. Progress is kept as one clock a phase and replica (the seconds of GPU that each request
@@ -102,8 +103,9 @@ class Worker:
         """Set each phase's speed; return in how many seconds which phase loses its first request."""
         soonest, whose, reading = inf, None, False
         slowdown = self.plan.batch_slowdown
+        left_over = 1.0 if self.loading is None else 1.0 - self.plan.load_share
         for replica in self.active:
-            share = 1.0 / len(self.active)
+            share = left_over / len(self.active)
             if replica.prefill and replica.decode:
                 share *= 0.5
             if replica.prefill:
@@ -201,6 +203,7 @@ class Machine:
             )
         speeds = worker.plan.speeds[model.index]
         replica = Replica(model, speeds, since=self.now, last_used=self.now)
+        self._load_changes(worker)
         worker.replicas[model] = worker.loading = replica
         worker.used_bytes += model.size_bytes
         self.loads += 1
@@ -250,6 +253,7 @@ class Machine:
                 self._changed.append(worker)
                 return self._prompt_read(what) if reading else self._answer_written(worker, what)
             case Loaded(replica=replica):
+                self._load_changes(worker)
                 worker.loading = None
                 replica.ready = True
                 replica.since = replica.last_used = at
@@ -277,6 +281,12 @@ class Machine:
         if not replica.running:
             worker.active.remove(replica)
         return AnswerWritten(worker, job)
+
+    def _load_changes(self, worker: Worker) -> None:
+        """Let those that compute there go on at another speed from now on, if a load slows them."""
+        if worker.plan.load_share:
+            worker.advance(self.now)
+            self._changed.append(worker)
 
     def _later(self, seconds: float, worker: Worker, what: Loaded | Unloaded) -> None:
         self._number += 1

@@ -45,6 +45,8 @@ class WorkerPlan:
     unload_s: float
     speeds: tuple[Speeds, ...]
     """By the model's index."""
+    load_share: float = 0.0
+    """What a load takes of the time in which models compute."""
     speed: float = 1.0
     """As a factor of the normal speed; `speeds` has it in them already."""
 

@@ -1,95 +1,74 @@
-"""Measures a Corral on this machine: `scripts/bench smoke [--json]`."""
+"""Measures a Corral on this machine.
+
+smoke: readiness, memory, slots, scaling, and what the gateway adds. residency: Corral's policy against a
+central queue with LRU eviction and against plain least-connections on the same two workers, interleaved;
+what `corral simulate` predicts of it from the log; and a chain over three models that all fit. scheduler:
+how long a decision takes in a fleet of 1000 workers and 1000 models, and a million simulated requests.
+"""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from scripts.figures.running import TWO_WORKERS, pss_mb, running, write_models
-from scripts.figures.stores import import_models
-from scripts.figures.streams import answers_while_loading, first_token_added_ms, nine_streams, tokens_per_s
+from scripts.figures import report_residency, report_scheduler, smoke
+from scripts.figures.say import say
 
-_ONLY_FIRST: list[dict[str, Any]] = [{"name": "cpu0"}, {"name": "cpu1", "models": ["nothing"]}]
-"""The second worker has its core and no work, so that both runs have the first one on the same core."""
+
+class _Bench(NamedTuple):
+    measure: Callable[[Path, argparse.Namespace], dict[str, Any]]
+    in_words: Callable[[dict[str, Any]], list[str]]
+
+
+_BENCHES = {
+    "smoke": _Bench(lambda directory, args: smoke.smoke(directory, args.engine), smoke.in_words),
+    "residency": _Bench(
+        lambda directory, args: report_residency.residency(directory, args.engine, args.rounds),
+        report_residency.in_words,
+    ),
+    "scheduler": _Bench(
+        lambda _, args: report_scheduler.scheduler(quick=args.quick), report_scheduler.in_words
+    ),
+}
 
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("what", choices=["smoke"], help="smoke: readiness, memory, slots, scaling, overhead")
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=_BENCHES, help="what to measure")
     parser.add_argument(
-        "--engine", choices=["embedded", "ollama"], default="embedded", help="what the workers run"
+        "--engine",
+        choices=["embedded", "ollama"],
+        default="embedded",
+        help="what the workers run (smoke, residency)",
+    )
+    parser.add_argument(
+        "--rounds", type=_rounds, default=3, metavar="N", help="of all three policies (residency; default: 3)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="simulate 100,000 requests and extrapolate (scheduler)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON for scripts")
     args = parser.parse_args()
+    bench = _BENCHES[args.what]
     with tempfile.TemporaryDirectory(prefix="corral-bench-") as directory:
-        figures = smoke(Path(directory), args.engine)
-    print(json.dumps(figures, indent=2) if args.json else "\n".join(in_words(figures)))
+        figures = bench.measure(Path(directory), args)
+    say("done")
+    print(json.dumps(figures, indent=2) if args.json else "\n".join(bench.in_words(figures)))
     return 0
 
 
-def smoke(directory: Path, engine: str) -> dict[str, Any]:
-    """Return all figures; progress goes to standard error."""
-    say("writing three counting models")
-    write_models(directory / "models")
-    if engine == "ollama":
-        say("importing them into a store")
-        import_models(directory / "store", sorted((directory / "models").glob("*.gguf")))
-    say("two workers: readiness, first token, nine streams, tokens per second")
-    with running(directory, workers=TWO_WORKERS, engine=engine) as corral:
-        figures: dict[str, Any] = {
-            "engine": engine,
-            "ready_s": corral.ready_s,
-            "first_token": asyncio.run(first_token_added_ms(corral)),
-            "pss_mb": {name: pss_mb(pid) for name, pid in corral.processes().items()},
-            "nine_streams": asyncio.run(nine_streams(corral)),
-            "tokens_per_s_two_workers": asyncio.run(tokens_per_s(corral, streams=8)),
-        }
-    say("one worker: tokens per second")
-    with running(directory, workers=_ONLY_FIRST, engine=engine) as corral:
-        figures["tokens_per_s_one_worker"] = asyncio.run(tokens_per_s(corral, streams=8))
-    say("one worker answers while the other loads")
-    with running(directory, workers=TWO_WORKERS, engine=engine, max_loaded_models=1) as corral:
-        figures["while_loading"] = asyncio.run(answers_while_loading(corral))
-    figures["scaling"] = figures["tokens_per_s_two_workers"] / figures["tokens_per_s_one_worker"]
-    return figures
-
-
-def in_words(figures: dict[str, Any]) -> list[str]:
-    """Return a line a figure, with what it must reach."""
-    pss, streams, first = figures["pss_mb"], figures["nine_streams"], figures["first_token"]
-    loading = figures["while_loading"]
-    together = pss["supervisor"] + pss["gateway"]
-    busy = " + ".join(map(str, streams["busy_in_workers"]))
-    return [
-        f"corral up to ready             {figures['ready_s']:8.2f} s      (at most 3)",
-        f"supervisor + gateway, PSS      {together:8.1f} MB     (at most 130; keeper {pss['keeper']:.1f} MB)",
-        f"nine streams on 2 x 4 slots    {busy:>8} run, {streams['waiting_in_gateway']} waits (4 + 4 and 1)",
-        f"tokens/s, one worker           {figures['tokens_per_s_one_worker']:8.1f}",
-        f"tokens/s, two workers          {figures['tokens_per_s_two_workers']:8.1f}",
-        f"two workers / one              {figures['scaling']:8.2f}        (at least 1.6)",
-        f"first token, gateway adds      {first['added_ms']:8.2f} ms     {_medians(first)}",
-        f"answers while another loads    {loading['answers']:8}        {_meanwhile(loading)}",
-    ]
-
-
-def _medians(first: dict[str, float]) -> str:
-    return f"(medians: {first['gateway_ms']:.2f} ms through it, {first['worker_ms']:.2f} ms straight)"
-
-
-def _meanwhile(loading: dict[str, float]) -> str:
-    load_s, median_ms = loading["load_ms"] / 1000, loading["median_ms"]
-    return f"(in {load_s:.2f} s; median {median_ms:.1f} ms, slowest {loading['slowest_ms']:.0f} ms)"
-
-
-def say(step: str) -> None:
-    """Show what is going on."""
-    print(f"{step} ...", file=sys.stderr, flush=True)
+def _rounds(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,352 @@
+"""A scenario out of Corral's own log: the fleet, the models and the speeds that it shows. Pure.
+
+The procedure, so that its numbers can be judged:
+
+- Workers, their limits and the models' slots and sizes are as the log lines `worker serves` and `loaded` say.
+- A model's `load_s` is the mean of its loads; `unload_seconds` the mean of what made room took.
+- An answer's time per token is taken as c * (1 + slowdown * (n - 1)) * a / (1 - l * load_share). There n
+  counts the answers of its model and a the models that computed on its worker, and l is the share of
+  the time in which its worker loaded something: each the mean over the answer's time. `batch_slowdown` and
+  `load_share` are those of a grid that leave the least relative deviation; c is the model's own.
+- A prompt's time, less the first token's, over a and the loads as before, gives the model's reading speed.
+- A model of which the log shows no load or no answer gets the mean of the others, by size.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from statistics import fmean
+from typing import Any, Final, NamedTuple
+
+_MOST_ANSWERS: Final = 3000
+"""The latest so many are looked at: more would not make the means any better."""
+_SLOWDOWNS: Final = tuple(step / 20 for step in range(41))
+_LOAD_SHARES: Final = tuple(step / 20 for step in range(17))
+_LEAST_S: Final = 1e-5
+"""Of a prompt, where the first token explains all of its time."""
+_GB: Final = 1e9
+
+
+class Answer(NamedTuple):
+    """One request in its slot; times in seconds of the wall clock."""
+
+    worker: str
+    model: str
+    granted_at: float
+    first_at: float
+    ended_at: float
+    prompt: int
+    output: int
+
+
+class LoadSpan(NamedTuple):
+    """One load."""
+
+    worker: str
+    model: str
+    began_at: float
+    ended_at: float
+
+
+class Limits(NamedTuple):
+    """What a worker may hold."""
+
+    max_loaded_models: int
+    memory_bytes: int
+
+
+@dataclass(slots=True)
+class Shown:
+    """What a log shows."""
+
+    answers: list[Answer] = field(default_factory=list)
+    loads: list[LoadSpan] = field(default_factory=list)
+    room_s: list[float] = field(default_factory=list)
+    limits: dict[str, Limits] = field(default_factory=dict)
+    slots: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+
+
+class NothingShownError(ValueError):
+    """The log lacks what a scenario is made of; the text says which lines."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedModel:
+    """One model's figures; None was not seen."""
+
+    name: str
+    size_gb: float
+    slots: int
+    load_s: float | None
+    prefill_tokens_per_s: float | None
+    decode_tokens_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """A scenario without a workload."""
+
+    workers: Sequence[Limits]
+    models: Sequence[FittedModel]
+    batch_slowdown: float
+    load_share: float
+    unload_s: float
+    answers: int
+    loads: int
+
+
+# What the log shows ---------------------------------------------------------------
+
+
+def read_shown(lines: Iterable[str]) -> Shown:
+    """Return what the lines of a gateway show; others are passed over."""
+    shown = Shown()
+    for line in lines:
+        brace = line.find("{")
+        try:
+            entry = json.loads(line[brace:]) if brace >= 0 else None
+        except ValueError:
+            continue
+        if isinstance(entry, dict):
+            _take(shown, entry)
+    return shown
+
+
+def _take(shown: Shown, entry: Mapping[str, Any]) -> None:
+    worker = str(entry.get("worker", "")).partition("#")[0]
+    match entry:
+        case {"event": "request", "outcome": "done", "status": 200, "first_byte_s": float()}:
+            shown.answers.extend(_answer(entry))
+        case {"event": "worker serves", "max_loaded_models": int(most), "memory_bytes": int(memory)}:
+            shown.limits[worker] = Limits(most, memory)
+        case {"event": "load", "unloaded": [_, *_], "room_s": float(room_s)}:
+            shown.room_s.append(room_s)
+        case {"event": "loaded", "load": int(), "model": str(model), "seconds": float(seconds)}:
+            ended_at = datetime.fromisoformat(entry["timestamp"]).timestamp()
+            shown.loads.append(LoadSpan(worker, model, ended_at - seconds, ended_at))
+            shown.slots[model] = int(entry.get("slots") or 1)
+            shown.sizes[model] = int(entry.get("size_bytes") or 0)
+
+
+def _answer(entry: Mapping[str, Any]) -> Iterator[Answer]:
+    output, prompt = entry.get("tokens"), entry.get("prompt_tokens")
+    attempts = entry.get("attempts") or []
+    if not output or not prompt or len(attempts) != 1:
+        return
+    began = float(entry["started_unix"])
+    yield Answer(
+        worker=str(entry["worker"]),
+        model=str(entry["model"]),
+        granted_at=began + attempts[0]["asked_s"] + attempts[0]["waited_s"],
+        first_at=began + entry["first_byte_s"],
+        ended_at=began + entry["total_s"],
+        prompt=int(prompt),
+        output=int(output),
+    )
+
+
+# What that means ------------------------------------------------------------------
+
+
+def fit(shown: Shown) -> Fitted:
+    """Return the scenario that explains what was seen.
+
+    Raises:
+        NothingShownError: there are no workers, loads or answers to learn from.
+    """
+    for found, line in ((shown.limits, "worker serves"), (shown.loads, "loaded"), (shown.answers, "request")):
+        if not found:
+            raise NothingShownError(
+                f"the log has no line {line!r} to learn from: it must be JSON (`log: {{format: json}}`), "
+                "begin with the gateway's start, and hold loads and answers"
+            )
+    answers = sorted(shown.answers, key=lambda answer: answer.ended_at)[-_MOST_ANSWERS:]
+    seen = _circumstances(answers, shown.loads)
+    slowdown, load_share = _least_deviation(seen)
+    of_model = _grouped(seen)
+    return Fitted(
+        workers=[shown.limits[name] for name in sorted(shown.limits)],
+        models=[
+            _model(name, shown, of_model.get(name, []), slowdown, load_share) for name in sorted(shown.slots)
+        ],
+        batch_slowdown=slowdown,
+        load_share=load_share,
+        unload_s=fmean(shown.room_s) if shown.room_s else 0.0,
+        answers=len(seen),
+        loads=len(shown.loads),
+    )
+
+
+class _Seen(NamedTuple):
+    """An answer and what went on around it, as means over its time of writing."""
+
+    answer: Answer
+    same: float
+    """Answers of its model in a batch with it, itself among them."""
+    models: float
+    """Models that computed on its worker."""
+    loading: float
+    """The share of the time in which its worker loaded something."""
+
+
+def _circumstances(answers: Sequence[Answer], loads: Sequence[LoadSpan]) -> list[_Seen]:
+    by_worker: dict[str, list[Answer]] = defaultdict(list)
+    for answer in answers:
+        by_worker[answer.worker].append(answer)
+    found = []
+    for worker, theirs in by_worker.items():
+        theirs.sort()
+        near = _Near(theirs, [load for load in loads if load.worker == worker])
+        found += [near.around(answer) for answer in theirs if answer.ended_at > answer.first_at]
+    return found
+
+
+class _Near:
+    """Finds what overlapped in time on one worker."""
+
+    def __init__(self, answers: Sequence[Answer], loads: Sequence[LoadSpan]) -> None:
+        self._answers = sorted(answers, key=lambda answer: answer.granted_at)
+        self._starts = [answer.granted_at for answer in self._answers]
+        self._longest_s = max(answer.ended_at - answer.granted_at for answer in answers)
+        self._loads = loads
+
+    def around(self, answer: Answer) -> _Seen:
+        """Return the means over the time in which the answer was written."""
+        begin, end = answer.first_at, answer.ended_at
+        first = bisect_left(self._starts, begin - self._longest_s)
+        others = self._answers[first : bisect_right(self._starts, end)]
+        same = sum(_overlap(o.first_at, o.ended_at, begin, end) for o in others if o.model == answer.model)
+        spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        for other in others:
+            if other.model != answer.model:
+                spans[other.model].append((other.granted_at, other.ended_at))
+        models = 1 + sum(_covered(span, begin, end) for span in spans.values())
+        loading = sum(_overlap(load.began_at, load.ended_at, begin, end) for load in self._loads)
+        return _Seen(answer, max(1.0, same), models, min(1.0, loading))
+
+
+def _overlap(begin: float, end: float, first: float, last: float) -> float:
+    """Return which share of the time from `first` to `last` lies between `begin` and `end`."""
+    return max(0.0, min(end, last) - max(begin, first)) / (last - first)
+
+
+def _covered(spans: Iterable[tuple[float, float]], first: float, last: float) -> float:
+    """Return which share of the time is covered by any of the spans."""
+    covered, until = 0.0, first
+    for begin, end in sorted(spans):
+        covered += max(0.0, min(end, last) - max(begin, until))
+        until = max(until, end)
+    return covered / (last - first)
+
+
+def _slower(seen: _Seen, slowdown: float, load_share: float) -> float:
+    """Return how many times slower than alone the answer should have been."""
+    return (1 + slowdown * (seen.same - 1)) * seen.models / (1 - load_share * seen.loading)
+
+
+def _seconds_per_token(seen: _Seen) -> float:
+    return (seen.answer.ended_at - seen.answer.first_at) / seen.answer.output
+
+
+def _grouped(seen: Iterable[_Seen]) -> dict[str, list[_Seen]]:
+    groups: dict[str, list[_Seen]] = defaultdict(list)
+    for one in seen:
+        groups[one.answer.model].append(one)
+    return groups
+
+
+def _least_deviation(seen: Sequence[_Seen]) -> tuple[float, float]:
+    """Return the slow-down by a batch and the share of a load that explain the answers best."""
+    groups = list(_grouped(seen).values())
+    options = [(slowdown, share) for slowdown in _SLOWDOWNS for share in _LOAD_SHARES]
+    return min(options, key=lambda option: sum(_deviation(group, *option) for group in groups))
+
+
+def _deviation(group: Sequence[_Seen], slowdown: float, load_share: float) -> float:
+    """Return the sum of squares of the relative deviations from the model's own mean."""
+    alone = [_seconds_per_token(one) / _slower(one, slowdown, load_share) for one in group]
+    mean = fmean(alone)
+    return sum((value / mean - 1) ** 2 for value in alone)
+
+
+def _model(name: str, shown: Shown, seen: Sequence[_Seen], slowdown: float, load_share: float) -> FittedModel:
+    loads = [load.ended_at - load.began_at for load in shown.loads if load.model == name]
+    token_s = _token_seconds(seen, slowdown, load_share) if seen else 0.0
+    prompt_s = _prompt_seconds(seen, token_s, load_share) if seen else 0.0
+    return FittedModel(
+        name=name,
+        size_gb=shown.sizes[name] / _GB,
+        slots=shown.slots[name],
+        load_s=fmean(loads) if loads else None,
+        prefill_tokens_per_s=1 / prompt_s if prompt_s else None,
+        decode_tokens_per_s=1 / token_s if token_s else None,
+    )
+
+
+def _token_seconds(seen: Sequence[_Seen], slowdown: float, load_share: float) -> float:
+    """Return the seconds that a token takes in an answer with nothing beside it."""
+    measured = sum(one.answer.ended_at - one.answer.first_at for one in seen)
+    return measured / sum(one.answer.output * _slower(one, slowdown, load_share) for one in seen)
+
+
+def _prompt_seconds(seen: Sequence[_Seen], token_s: float, load_share: float) -> float:
+    """Return the seconds that a token of a prompt takes with nothing beside it."""
+    measured = sum(one.answer.first_at - one.answer.granted_at - token_s for one in seen)
+    crowd = sum(one.answer.prompt * one.models / (1 - load_share * one.loading) for one in seen)
+    return max(_LEAST_S, measured / crowd)
+
+
+# How it is written ----------------------------------------------------------------
+
+
+def as_yaml(fitted: Fitted) -> Iterator[str]:
+    """Yield the lines of a scenario file."""
+    yield f"# Fitted to a log of {fitted.answers} answers and {fitted.loads} loads."
+    yield "workers:"
+    for limits in fitted.workers:
+        memory = _number(limits.memory_bytes / _GB)
+        yield f"  - {{vram_gb: {memory}, max_loaded_models: {limits.max_loaded_models}}}"
+    yield ""
+    yield "models:"
+    for model in fitted.models:
+        known = {
+            "name": json.dumps(model.name),
+            "size_gb": _number(model.size_gb),
+            "num_parallel": str(model.slots),
+            "prefill_tokens_per_s": _number(model.prefill_tokens_per_s),
+            "decode_tokens_per_s": _number(model.decode_tokens_per_s),
+            "load_s": _number(model.load_s),
+        }
+        yield f"  - {{{', '.join(f'{key}: {value}' for key, value in known.items() if value)}}}"
+    yield ""
+    yield "hardware: # the speeds per gigabyte are for models that the log does not show"
+    for key, constant in _hardware(fitted).items():
+        yield f"  {key}: {_number(constant)}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _hardware(fitted: Fitted) -> dict[str, float]:
+    constants = {
+        "batch_slowdown": fitted.batch_slowdown,
+        "load_share": fitted.load_share,
+        "unload_seconds": fitted.unload_s,
+    }
+    means = {
+        "prefill_tokens_per_s_gb": [
+            m.prefill_tokens_per_s * m.size_gb for m in fitted.models if m.prefill_tokens_per_s
+        ],
+        "decode_tokens_per_s_gb": [
+            m.decode_tokens_per_s * m.size_gb for m in fitted.models if m.decode_tokens_per_s
+        ],
+        "load_gb_per_s": [m.size_gb / m.load_s for m in fitted.models if m.load_s],
+    }
+    return constants | {"load_seconds": 0.0} | {key: fmean(values) for key, values in means.items() if values}
