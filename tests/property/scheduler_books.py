@@ -7,7 +7,8 @@ from typing import Any
 
 from gateway.scheduling.names import Variant
 from tests.property.scheduler_ledger import HARD_TO_SAY
-from tests.property.scheduler_witness import EPS, Witness
+from tests.property.scheduler_situation import EPS
+from tests.property.scheduler_witness import Witness
 from tests.property.scheduler_world import World
 
 

@@ -46,6 +46,7 @@ PINS: Final = Scene(
 FAILING: Final = Scene(models=(A, B), upheavals=0, looks=False, ttls_s=(900.0,), max_loaded=(2,))
 
 WEIGHTS: Final = replace(SWAPS, models=(A, LONG_A), max_loaded=(2, 3), one_per_weights=(True,))
+TIGHT: Final = replace(SWAPS, workers=(1,), max_loaded=(3,))
 DEDICATED: Final = replace(SWAPS, workers=(3,), models=(A, B, B), keep_alives_s=(900.0,), looks=True)
 SEEN: Final = replace(SWAPS, workers=(1,), max_loaded=(1, 2), looks=True)
 RETRIES: Final = replace(CROWD, workers=(2,), models=(A, A, A, B))
@@ -111,7 +112,7 @@ FAULTS: Final = {
         CALM, "residency", "return self.view.ready and self.coming is None", "return self.view.ready"
     ),
     "loads twice for one need": _planted(
-        CALM, "demand", "if queued <= model.coming or model.full", "if model.full"
+        CALM, "loading", "if len(queue) <= model.coming or model.full:", "if model.full:"
     ),
     "what is coming does not count": _planted(
         CALM, "residency", "model.coming += coming - self.coming_counted", "pass"
@@ -127,8 +128,8 @@ FAULTS: Final = {
     "max_loaded_models is not counted": _planted(
         CALM, "eviction", "places = worker.view.max_loaded_models - len(worker.replicas)", "places = 9"
     ),
-    "too few victims": _planted(
-        SWAPS, "eviction", "if free >= need_bytes and places > 0 and not missing:", "if places > 0:"
+    "spares what has to go": _planted(
+        TIGHT, "eviction", "if free >= candidate.size_bytes and places > 0:", "if places > 0:"
     ),
     "two variants of the same weights": _planted(
         WEIGHTS, "eviction", "if not worker.view.one_per_weights", "if True"
@@ -265,17 +266,5 @@ FAULTS: Final = {
     "shares drift": _planted(CALM, "events", "replica.model.sharing.gave_back(request.tenant)", "pass"),
     "a retry that failed everywhere waits for ever": _planted(
         RETRIES, "settling", "        if model.queue.returned:\n", "        if False:\n"
-    ),
-    "a plan outlives the wish for it": _planted(
-        replace(PINS, upheavals=3),
-        "fleet_events",
-        "# it may go now\n        state.touch(model)\n",
-        "\n",
-    ),
-    "a plan goes on where the model is gone": _planted(
-        replace(SWAPS, upheavals=6, max_loaded=(1, 2)),
-        "fleet_events",
-        "                state.drop(replica)\n",
-        "                pass\n",
     ),
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from gateway.scheduling.names import Instance, Variant
 from gateway.scheduling.types import Arrived
-from tests.property.scheduler_witness import EPS, Witness
+from tests.property.scheduler_situation import EPS
+from tests.property.scheduler_witness import Witness
 from tests.property.scheduler_world import HUGE
 
 

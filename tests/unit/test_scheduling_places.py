@@ -107,9 +107,9 @@ def test_a_worker_that_loads_already_takes_no_second_load() -> None:
 
 def test_a_further_replica_is_not_loaded_for_a_short_wait() -> None:
     """One request that waits for one of many slots does not repay a load."""
-    stage = Stage([view(W0, slots=8), view(W1)])
-    held(stage, (W0, A), slots=8)
-    for _ in range(9):
+    stage = Stage([view(W0, slots=3), view(W1)], policy=SchedulingConfig(load_repay=2.0))
+    held(stage, (W0, A), slots=3)
+    for _ in range(4):
         stage.arrive(A)
     assert stage.loads() == []
 
@@ -160,11 +160,12 @@ def test_a_model_that_measured_less_than_estimated_fits_where_it_did_not() -> No
 
 
 def test_a_large_model_goes_before_small_ones_of_the_same_worth() -> None:
-    """What counts is the worth of each byte."""
-    sizes = {A: 2, B: 6, C: 6}
+    """What counts is the worth of each byte, although the small one was used longer ago."""
+    sizes = {A: 2, B: 6, C: 2}
     stage = Stage([replace(view(W0, loaded=3, memory=8), servable=sizes)])
     stage.feed(Observed(W0, {A: resident(2, size=2), B: resident(2, size=6)}))
     stage.use(A)
+    stage.now = 1
     stage.use(B)
     stage.now = 50
     stage.arrive(C)
