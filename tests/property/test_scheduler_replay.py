@@ -7,20 +7,29 @@ import subprocess
 import sys
 from pathlib import Path
 from random import Random
+from types import ModuleType
 from typing import Final
 
 from gateway.scheduling.types import Effect, Event, ReplicaBounds
 from tests.property import scheduler_acts as acts
 from tests.property.scheduler_machine import Scene, SchedulerMachine
+from tests.support.scheduling_source import Fault, scheduling_with
 
 ROOT: Final = Path(__file__).parents[2]
 SCENE: Final = Scene(bounds=(None, ReplicaBounds(least=1)), max_queue=50, upheavals=40)
 MOVES: Final = 400
+NOTHING: Final = Fault("settling", "def settle(", "def settle(")
+BY_HASH: Final = Fault(
+    "settling",
+    "    for model in list(state.touched.values()):\n        _reject",
+    "    for model in sorted(state.touched.values(), key=lambda m: hash(m.variant)):\n        _reject",
+)
 
 
-def a_history(seed: int) -> str:
+def a_history(seed: int, module: ModuleType) -> str:
     """Play a random history, and return all effects as text."""
-    chance, machine = Random(seed), SchedulerMachine()
+    machine_type = type("Machine", (SchedulerMachine,), {"module": module, "with_twin": False})
+    chance, machine = Random(seed), machine_type()
     machine.scene, effects = SCENE, list[str]()
     handle = machine.witness.scheduler.handle
 
@@ -53,8 +62,14 @@ def _move(machine: SchedulerMachine, chance: Random) -> None:
             acts.look(witness, min(witness.worlds))
 
 
-def _in_another_process(hash_seed: str) -> str:
-    code = f"from {__name__} import a_history; print('\\n'.join(a_history(seed) for seed in range(4)))"
+def histories(fault: Fault) -> str:
+    """Return a few, played with a faulty scheduler."""
+    with scheduling_with(fault) as module:
+        return "\n".join(a_history(seed, module) for seed in range(3))
+
+
+def _in_another_process(hash_seed: str, fault: Fault) -> str:
+    code = f"from {__name__} import Fault, histories; print(histories({fault}))"
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
@@ -63,6 +78,11 @@ def _in_another_process(hash_seed: str) -> str:
 
 def test_same_events_have_the_same_effects_in_another_process() -> None:
     """Nothing depends on the order of a set, which differs from process to process."""
-    first = _in_another_process("1")
+    first = _in_another_process("1", NOTHING)
     assert first.count("Grant(") > MOVES / 4
-    assert first == _in_another_process("2")
+    assert first == _in_another_process("2", NOTHING)
+
+
+def test_a_scheduler_that_goes_by_hashes_is_noticed() -> None:
+    """The same comparison shows it."""
+    assert _in_another_process("1", BY_HASH) != _in_another_process("2", BY_HASH)
