@@ -11,7 +11,7 @@ from gateway.scheduling.events import refuse, unload
 from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.placement import fits_nowhere
 from gateway.scheduling.queues import Weighing
-from gateway.scheduling.residency import ModelState, Phase, WorkerResidency
+from gateway.scheduling.residency import ModelState, Phase, Replica, WorkerResidency
 from gateway.scheduling.state import AlarmKind, State
 from gateway.scheduling.types import FleetChanged, Rejection, RejectReason, ReplicaBounds, WorkerView
 
@@ -150,6 +150,17 @@ def _look_again(state: State, model: ModelState, kind: AlarmKind, where: Instanc
         _expire(state, model, where, now)
 
 
+def _end_drain(state: State, replica: Replica, now: float) -> None:
+    """Unload what drained, unless it has become the last that the operator wants held."""
+    worker, model = replica.worker, replica.model
+    fault = replica.resident.fault if replica.resident is not None else ""
+    plan = worker.replicas.get(worker.coming) if worker.coming is not None else None
+    if not fault and plan is not None and len(model.live) < model.bounds.least:
+        state.drop(plan)
+    else:
+        unload(state, replica, fault or "drained to make room", now, worker.coming)
+
+
 def _expire(state: State, model: ModelState, where: Instance, now: float) -> None:
     """Unload an idle model that drained, or that nobody wants to stay; the operator's wish comes first.
 
@@ -159,7 +170,7 @@ def _expire(state: State, model: ModelState, where: Instance, now: float) -> Non
     if replica is None or not replica.idle or not replica.worker.view.ready:
         return
     if replica.draining:
-        unload(state, replica, "drained to make room", now, replica.worker.coming)
+        _end_drain(state, replica, now)
     elif replica.stays_until <= now and not replica.kept:
         if model.queue.in_line:
             held_until = model.queue.oldest_arrival + state.policy.batch_hold

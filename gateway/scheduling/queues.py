@@ -125,8 +125,11 @@ class ModelQueue:
 
     def avoid_no_more(self, request: Arrived) -> None:
         """Have a request stand in line that came back: nobody else can serve it."""
-        self.remove(request.request)
-        self.push(replace(request, avoid=frozenset()))
+        del self.returned[request.request]
+        self._waiting[request.request] = replace(request, avoid=frozenset())
+        entry = (request.arrived_at, request.request)
+        _insert(self._lines[request.tenant].fresh, entry)
+        _insert(self._fresh, entry)
 
     def reweigh(self, weighing: Weighing) -> None:
         """Count by other weights from now on."""
@@ -216,7 +219,7 @@ class ModelQueue:
             if entry[1] in waiting:
                 if entry[0] >= late_before:
                     return entry
-                late.append(entry)
+                _insert(late, entry)
             fresh.popleft()
         return None
 
