@@ -103,6 +103,27 @@ def test_a_request_that_comes_back_stands_outside_the_lines() -> None:
     assert queue.in_line == 2
 
 
+def test_a_request_that_avoids_nobody_any_more_weighs_what_it_did() -> None:
+    """However often hope is given up before and after."""
+    back = request("back", 5, back=True)
+    queue = queue_of(back, request("other", 6))
+    queue.avoid_no_more(back)
+    assert queue.need == 2
+    queue.give_up_hope(9)
+    assert queue.need == 0.5
+    queue.remove(back.request)
+    assert queue.need == 0.25
+
+
+def test_who_stands_in_line_again_keeps_its_place_among_the_late() -> None:
+    """Although the younger late ones were seen to be late before it."""
+    back = request("back", 1, back=True)
+    queue = queue_of(back, request("younger", 2))
+    assert turn(queue, late_before=9) == ("younger", Turn.FIFO)
+    queue.avoid_no_more(back)
+    assert turn(queue, late_before=9) == ("back", Turn.FIFO)
+
+
 def test_an_early_arrival_that_comes_late_is_put_in_its_place() -> None:
     """A retry without a grudge is not behind those that came after its first attempt."""
     queue = queue_of(request("a", 1), request("c", 3), request("b", 2))

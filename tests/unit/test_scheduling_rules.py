@@ -260,6 +260,21 @@ def test_pinned_model_is_loaded_unasked_and_never_unloaded() -> None:
     assert stage.where(waiting) is None
 
 
+def test_a_replica_that_drains_stays_when_it_has_become_the_last_of_a_pinned_model() -> None:
+    """What it was to make room for is placed anew."""
+    stage = Stage([view(W0), view(W1)], bounds={A: ReplicaBounds(least=1)})
+    stage.feed(Observed(W1, {A: resident(2)}))
+    busy = [stage.arrive(A) for _ in range(4)]
+    stage.arrive(B)
+    stage.later(DRAIN_AFTER)
+    drained = next(w.view.instance for w in stage.scheduler.workers if w.replicas[A].draining)
+    other = W1 if drained == W0 else W0
+    stage.tell_fleet(view(drained), replace(view(other), ready=False))
+    for request in busy:
+        stage.finish(request)
+    assert stage.unloads() == []
+
+
 def test_a_plan_that_was_only_a_wish_is_dropped_with_the_wish() -> None:
     """A pinned model that waits for its room is not loaded any more once it is not pinned."""
     stage = Stage([view(W0)], obeys=False)
