@@ -8,7 +8,8 @@ The procedure, so that its numbers can be judged:
   counts the answers of its model and a the models that computed on its worker, and l is the share of
   the time in which its worker loaded something: each the mean over the answer's time. `batch_slowdown` and
   `load_share` are those of a grid that leave the least relative deviation; c is the model's own.
-- A prompt's time, less the first token's, over a and the loads as before, gives the model's reading speed.
+- A prompt's time, less the first token's, is taken as c * r * (1 + w) * a / (1 - l * load_share), with r
+  prompts of its model read at once and w the share of the time in which its model also wrote.
 - A model of which the log shows no load or no answer gets the mean of the others, by size.
 """
 
@@ -193,6 +194,10 @@ class _Seen(NamedTuple):
     """Models that computed on its worker."""
     loading: float
     """The share of the time in which its worker loaded something."""
+    reading: float
+    """How many times slower than alone its prompt was to be read, loads apart."""
+    reading_loads: float
+    """Like `loading`, while its prompt was read."""
 
 
 def _circumstances(answers: Sequence[Answer], loads: Sequence[LoadSpan]) -> list[_Seen]:
@@ -217,18 +222,39 @@ class _Near:
         self._loads = loads
 
     def around(self, answer: Answer) -> _Seen:
-        """Return the means over the time in which the answer was written."""
+        """Return the means over the time in which the answer was written, and its prompt read."""
         begin, end = answer.first_at, answer.ended_at
-        first = bisect_left(self._starts, begin - self._longest_s)
-        others = self._answers[first : bisect_right(self._starts, end)]
+        others = self._between(begin, end)
         same = sum(_overlap(o.first_at, o.ended_at, begin, end) for o in others if o.model == answer.model)
-        spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        for other in others:
-            if other.model != answer.model:
-                spans[other.model].append((other.granted_at, other.ended_at))
-        models = 1 + sum(_covered(span, begin, end) for span in spans.values())
-        loading = sum(_overlap(load.began_at, load.ended_at, begin, end) for load in self._loads)
-        return _Seen(answer, max(1.0, same), models, min(1.0, loading))
+        models = _models(others, answer.model, begin, end)
+        return _Seen(answer, max(1.0, same), models, self._loading(begin, end), *self._reading(answer))
+
+    def _reading(self, answer: Answer) -> tuple[float, float]:
+        begin, end = answer.granted_at, answer.first_at
+        if end <= begin:
+            return 1.0, 0.0
+        others = self._between(begin, end)
+        own = [other for other in others if other.model == answer.model]
+        prompts = sum(_overlap(o.granted_at, o.first_at, begin, end) for o in own)
+        writing = _covered(((o.first_at, o.ended_at) for o in own), begin, end)
+        models = _models(others, answer.model, begin, end)
+        return max(1.0, prompts) * (1 + writing) * models, self._loading(begin, end)
+
+    def _between(self, begin: float, end: float) -> list[Answer]:
+        first = bisect_left(self._starts, begin - self._longest_s)
+        return self._answers[first : bisect_right(self._starts, end)]
+
+    def _loading(self, begin: float, end: float) -> float:
+        return min(1.0, sum(_overlap(load.began_at, load.ended_at, begin, end) for load in self._loads))
+
+
+def _models(answers: Iterable[Answer], own: str, begin: float, end: float) -> float:
+    """Return how many models computed, the own one among them, as a mean over the time."""
+    spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for answer in answers:
+        if answer.model != own:
+            spans[answer.model].append((answer.granted_at, answer.ended_at))
+    return 1 + sum(_covered(span, begin, end) for span in spans.values())
 
 
 def _overlap(begin: float, end: float, first: float, last: float) -> float:
@@ -298,7 +324,7 @@ def _token_seconds(seen: Sequence[_Seen], slowdown: float, load_share: float) ->
 def _prompt_seconds(seen: Sequence[_Seen], token_s: float, load_share: float) -> float:
     """Return the seconds that a token of a prompt takes with nothing beside it."""
     measured = sum(one.answer.first_at - one.answer.granted_at - token_s for one in seen)
-    crowd = sum(one.answer.prompt * one.models / (1 - load_share * one.loading) for one in seen)
+    crowd = sum(one.answer.prompt * one.reading / (1 - load_share * one.reading_loads) for one in seen)
     return max(_LEAST_S, measured / crowd)
 
 

@@ -32,10 +32,10 @@ OTHERS: Final[dict[str, PolicyMaker]] = {
     "least-connections": LeastConnectionsForReal,
 }
 POLICIES: Final = (CORRAL, *OTHERS)
-REQUESTS: Final = 80
-"""In a run, about."""
-PER_SECOND: Final = {"embedded": 2.0, "ollama": 1.0}
-"""Requests, by engine: so that loads and answers keep the workers busy and the best policy keeps up."""
+REQUESTS: Final = {"embedded": 160, "ollama": 70}
+"""In a run, about, by engine."""
+PER_SECOND: Final = {"embedded": 4.0, "ollama": 1.0}
+"""How many come: so many that loads and answers keep two workers of a core each busy."""
 GOALS_S: Final = (1.0, 2.0)
 FIRST_SEED: Final = 1
 
@@ -68,7 +68,7 @@ def measure_one(directory: Path, models: Path, engine: str, policy: str, seed: i
     for name in ("models", "store"):
         (directory / name).symlink_to(models / name)
     among = fleet()
-    asked = jobs(among, requests=REQUESTS, per_second=PER_SECOND[engine], seed=seed)
+    asked = jobs(among, requests=REQUESTS[engine], per_second=PER_SECOND[engine], seed=seed)
     limits = {"num_parallel": SLOTS, "max_loaded_models": ROOM, "keep_alive": -1}
     with running(directory, workers=TWO_WORKERS, engine=engine, **limits) as corral:
         if policy == CORRAL:

@@ -135,5 +135,6 @@ def test_what_cannot_be_used_is_told_with_its_place(
     )
     assert "models[1].size_gb: large:7b needs 7 GB" in refused(capsys, scenario, "--vram", "5")
     assert "No such file" in refused(capsys, tmp_path / "none.yaml")
+    assert "give a SCENARIO.yaml, or --fit FILE alone" in refused(capsys, scenario, "--fit", unknown)
     (tmp_path / "lengths.csv").unlink()
     assert f"{scenario}:7: workload.synthetic.tokens: " in refused(capsys, scenario)

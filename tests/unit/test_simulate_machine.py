@@ -51,6 +51,22 @@ def test_two_models_share_a_gpu_evenly() -> None:
     assert [job.finished_at for job in jobs] == [pytest.approx(6.0)] * 2
 
 
+def test_a_load_takes_its_share_of_the_time_in_which_models_compute() -> None:
+    """An answer of 10 s, beside whose first half a load of 4 s takes half of it, ends 2 s later."""
+    fleet = a_fleet()
+    fleet = replace(fleet, workers=tuple(replace(worker, load_share=0.5) for worker in fleet.workers))
+    jobs = jobs_for(fleet, [(0, 0, 1000, 90)])
+    machine = Machine(fleet, jobs)
+    machine.load(fleet.models[0], machine.workers[0])
+    machine.next_at()
+    machine.step()
+    machine.start(jobs[0].request, machine.workers[0])
+    machine.load(fleet.models[1], machine.workers[0])
+    while machine.next_at() < float("inf"):
+        machine.step()
+    assert jobs[0].finished_at == pytest.approx(LOAD_S + 10.0 + LOAD_S / 2)
+
+
 def test_prompts_share_and_answers_batch() -> None:
     """Two prompts take as long as both together; two answers are slowed by the batch's share only."""
     fleet = a_fleet()

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from gateway.simulate.fitting import NothingShownError, as_yaml, fit, read_shown
+from gateway.simulate.model import Job
+from gateway.simulate.overrides import misfits
+from gateway.simulate.policies.registry import policy_maker
+from gateway.simulate.scenario import Scenario, fleet_of
+from gateway.simulate.simulation import Run, simulate
+from supervisor.contract.config import SchedulingConfig
+from supervisor.contract.yaml_config import parse_as
+from tests.support.simulated import (
+    DECODE_TOKENS_PER_S,
+    LOAD_S,
+    PREFILL_TOKENS_PER_S,
+    SLOWDOWN,
+    a_fleet,
+    jobs_for,
+)
+
+EPOCH_S = 1_700_000_000.0
+
+
+def stamp(at: float) -> str:
+    """Return a moment of the run as log lines have it."""
+    return datetime.fromtimestamp(EPOCH_S + at, UTC).isoformat().replace("+00:00", "Z")
+
+
+def serves(worker: str = "gpu0#1") -> dict[str, Any]:
+    """Return the line of a worker that begins to serve."""
+    return {"event": "worker serves", "worker": worker, "max_loaded_models": 2, "memory_bytes": 5 * 10**9}
+
+
+def loaded(model: str, at: float, seconds: float = LOAD_S) -> dict[str, Any]:
+    """Return the line of a load that ended at that moment."""
+    facts = {"load": 1, "model": model, "seconds": seconds, "slots": 2, "size_bytes": 10**9}
+    return {"event": "loaded", "worker": "gpu0#1", "timestamp": stamp(at), **facts}
+
+
+def answered(job: Job) -> dict[str, Any]:
+    """Return the line of a simulated request on the first worker."""
+    arrived = job.request.arrived_at
+    return {
+        "event": "request",
+        "outcome": "done",
+        "status": 200,
+        "worker": "gpu0",
+        "model": job.request.model.name,
+        "started_unix": EPOCH_S + arrived,
+        "attempts": [{"asked_s": 0.0, "waited_s": job.waited_s}],
+        "first_byte_s": job.ttft_s,
+        "total_s": job.latency_s,
+        "prompt_tokens": job.request.prompt_tokens,
+        "tokens": job.output_tokens,
+    }
+
+
+def lines(*entries: dict[str, Any]) -> list[str]:
+    """Return log lines, with one of somebody else's among them."""
+    return [*map(json.dumps, entries), "not of ours {"]
+
+
+def a_simulated_log() -> list[str]:
+    """Return the log of a worker on which answers ran alone, in batches and beside another model."""
+    fleet = a_fleet()
+    asked = [(40.0 * at, 0, 100, 40) for at in range(1, 6)]
+    asked += [(300 + 40.0 * at, 0, 100, 40) for at in range(1, 6)] * 2
+    asked += [(600 + 80.0 * at, model, 100, 40) for at in range(1, 6) for model in (0, 1)]
+    run: Run = simulate(fleet, jobs_for(fleet, asked), policy_maker("corral", SchedulingConfig()), 1)
+    done = [answered(job) for job in run.jobs]
+    return lines(serves(), loaded("m0", 10.0), loaded("m1", 20.0), *done)
+
+
+def test_the_speeds_of_a_simulated_log_are_found_again() -> None:
+    """What the simulator was given comes back, but for what an answer's first token hides."""
+    fitted = fit(read_shown(a_simulated_log()))
+    model = fitted.models[0]
+    assert fitted.batch_slowdown == pytest.approx(SLOWDOWN, abs=0.1)
+    assert model.decode_tokens_per_s == pytest.approx(DECODE_TOKENS_PER_S, rel=0.1)
+    assert model.prefill_tokens_per_s == pytest.approx(PREFILL_TOKENS_PER_S, rel=0.1)
+    assert (model.load_s, model.slots, model.size_gb) == (LOAD_S, 2, 1.0)
+
+
+def test_what_is_fitted_is_a_scenario() -> None:
+    """It can be read as one, with limits as the log tells them."""
+    text = "\n".join(as_yaml(fit(read_shown(a_simulated_log()))))
+    scenario, _ = parse_as(Scenario, text, file="fitted.yaml", check=misfits)
+    fleet = fleet_of(scenario)
+    assert [model.name for model in fleet.models] == ["m0", "m1"]
+    assert [(worker.memory_bytes, worker.max_loaded_models) for worker in fleet.workers] == [(5 * 10**9, 2)]
+    assert [speeds.load_s for speeds in fleet.workers[0].speeds] == [LOAD_S, LOAD_S]
+
+
+def test_a_model_without_answers_gets_no_speeds_of_its_own() -> None:
+    """The scenario's speeds per gigabyte, which are the others' mean, are then its own."""
+    job = jobs_for(a_fleet(), [(30.0, 0, 100, 41)])[0]
+    job.granted_at, job.first_token_at, job.finished_at = 30.0, 30.1, 34.2
+    fitted = fit(read_shown(lines(serves(), loaded("m0", 10.0), loaded("m9", 20.0), answered(job))))
+    silent = fitted.models[1]
+    assert (silent.name, silent.decode_tokens_per_s, silent.load_s) == ("m9", None, LOAD_S)
+    assert "decode_tokens_per_s_gb: 10" in "\n".join(as_yaml(fitted))
+
+
+def test_a_load_beside_an_answer_is_seen_to_slow_it() -> None:
+    """Answers during loads took twice as long, so a load takes half of the worker."""
+    fleet = a_fleet()
+    jobs = jobs_for(fleet, [(30.0 * at, 0, 100, 40) for at in range(1, 9)])
+    for at, job in enumerate(jobs):
+        begin = job.request.arrived_at
+        job.granted_at, job.first_token_at = begin, begin + 0.2
+        job.finished_at = job.first_token_at + (8.0 if at % 2 else 4.0)
+    slow = [loaded("m1", job.finished_at, 9.0) for job in jobs[1::2]]
+    fitted = fit(read_shown(lines(serves(), loaded("m0", 1.0), *slow, *map(answered, jobs))))
+    assert fitted.load_share == pytest.approx(0.5)
+    assert fitted.models[0].decode_tokens_per_s == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize("missing", ["worker serves", "loaded", "request"])
+def test_a_log_that_shows_too_little_is_refused(missing: str) -> None:
+    """The error names the line that is not there."""
+    rest = [line for line in a_simulated_log() if f'"event": "{missing}"' not in line]
+    with pytest.raises(NothingShownError, match=missing):
+        fit(read_shown(rest))
+
+
+def test_lines_are_in_order_of_time_in_the_tests_own_log() -> None:
+    """Or the test would prove little."""
+    arrivals = [json.loads(line)["started_unix"] for line in a_simulated_log() if "started_unix" in line]
+    assert all(a <= b for a, b in pairwise(arrivals))
