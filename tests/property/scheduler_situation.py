@@ -28,7 +28,7 @@ class Before:
 
     draining: set[Key]
     coming: set[Key]
-    live: Counter[Variant]
+    live: set[Key]
     slots: Counter[Variant]
     over: set[str]
 

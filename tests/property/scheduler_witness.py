@@ -34,7 +34,7 @@ class Witness(Situation):
 
     def feed(self, event: Event) -> list[Effect]:
         """Give the scheduler an event, obey it and check all that it answers."""
-        self.before = Before(self.draining(), self.coming(), self.live(), self.slots(), self.over())
+        self.before = Before(self.draining(), self.coming(), self.live_keys(), self.slots(), self.over())
         if isinstance(event, Arrived):
             self._arrives(event)
         effects: list[Effect] = self.scheduler.handle(event, self.now)
@@ -244,9 +244,10 @@ class Witness(Situation):
 
     def _is_alone(self, instance: Instance, coming: Variant) -> bool:
         """Whether somebody for whom the model comes has no other replica to hope for."""
-        others = {i for i, v in self.live_keys() if v == coming and i != instance}
+        lasting = self.before.live & self.live_keys()
+        others = {i for i, v in lasting if v == coming and i != instance}
         stranded = any(request.avoid >= others for request in self.queue(coming) if request.avoid)
-        return not self.before.live[coming] or stranded
+        return not others or stranded
 
     def load_s(self, instance: Instance, variant: Variant) -> float:
         seconds: float = self.scheduler.estimates.load_s(variant, instance.worker, self.need[variant])
