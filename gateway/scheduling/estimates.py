@@ -17,10 +17,16 @@ FAST_S: Final = 120.0
 SLOW_S: Final = 1800.0
 """The two time constants of arrival rates: the larger rate counts, so that a habit outlives a quiet hour."""
 
+LOADS_LONG: Final = 24.0
+"""The fast one is so many load times of the model, but no longer than `FAST_S`."""
+LEAST_FAST_S: Final = 5.0
+
 _ANYWHERE: Final = "*"
 """Stands for all workers, or devices, together."""
 
 _SERVICE_GAIN: Final = 0.1
+_ENOUGH: Final = round(1 / _SERVICE_GAIN)
+"""Measurements after which the latest counts no less than that."""
 _OUTPUT_GAIN: Final = 0.05
 _LOAD_GAIN: Final = 0.3
 _SPEED_GAIN: Final = 0.1
@@ -55,11 +61,15 @@ class ModelLearned:
 
 @dataclass(slots=True)
 class _Model:
+    fast_s: float = FAST_S
+    """The time constant of the fast rate."""
     fast: float = 0.0
     slow: float = 0.0
     at: float = 0.0
     output_tokens: float | None = None
     size_bytes: int | None = None
+    answers: int = 0
+    """How many were measured; the first few count alike."""
     load_s: dict[str, float] = field(default_factory=dict)
     service_s: dict[str, float] = field(default_factory=dict)
     prefill: dict[str, float] = field(default_factory=dict)
@@ -81,7 +91,7 @@ class Estimates:
         """Count a new request."""
         model = self._of(variant)
         passed = now - model.at
-        model.fast = model.fast * exp(-passed / FAST_S) + 1 / FAST_S
+        model.fast = model.fast * exp(-passed / model.fast_s) + 1 / model.fast_s
         model.slow = model.slow * exp(-passed / SLOW_S) + 1 / SLOW_S
         model.at = now
 
@@ -92,6 +102,7 @@ class Estimates:
             _learn(model.load_s, where, seconds, _LOAD_GAIN)
             _learn(self._bytes_per_s, where, size_bytes / max(seconds, 1e-3), _LOAD_GAIN)
         model.size_bytes = size_bytes
+        model.fast_s = _fast_s(model.load_s[_ANYWHERE])
 
     def measured(self, variant: Variant, size_bytes: int) -> None:
         """Learn what a model takes that is resident already."""
@@ -104,12 +115,12 @@ class Estimates:
     def finished(self, variant: Variant, device: str, seconds: float, output_tokens: int | None) -> None:
         """Learn from an answer that ended well after so long in its slot."""
         model = self._of(variant)
+        model.answers += 1
         typical_s = self.typical_service_s(variant)
         slowness = self._slowness.get(device, 1.0)
         self._slowness[device] = _moved(slowness, seconds / max(typical_s, 1e-3), _SLOWNESS_GAIN)
         for where in (device, _ANYWHERE):
-            before_s = model.service_s.get(where, DEFAULT_SERVICE_S)
-            model.service_s[where] = _moved(before_s, seconds, _SERVICE_GAIN)
+            _learn(model.service_s, where, seconds, max(_SERVICE_GAIN, 1 / model.answers))
         if output_tokens is not None:
             before = DEFAULT_OUTPUT_TOKENS if model.output_tokens is None else model.output_tokens
             model.output_tokens = _moved(before, output_tokens, _OUTPUT_GAIN)
@@ -122,7 +133,7 @@ class Estimates:
         if model is None:
             return 0.0
         passed = now - model.at
-        return max(model.fast * exp(-passed / FAST_S), model.slow * exp(-passed / SLOW_S))
+        return max(model.fast * exp(-passed / model.fast_s), model.slow * exp(-passed / SLOW_S))
 
     def load_s(self, variant: Variant, worker: str, size_bytes: int) -> float:
         """Return the seconds a load takes there: as measured, else by what other loads there took."""
@@ -184,10 +195,12 @@ class Estimates:
         for variant, known in learned.items():
             self._models[variant] = _Model(
                 fast=known.fast_rate * exp(-passed_s / FAST_S),
+                fast_s=_fast_s(known.load_s.get(_ANYWHERE)),
                 slow=known.slow_rate * exp(-passed_s / SLOW_S),
                 at=now,
                 output_tokens=known.output_tokens,
                 size_bytes=known.size_bytes,
+                answers=_ENOUGH if known.service_s else 0,
                 load_s=dict(known.load_s),
                 service_s=dict(known.service_s),
                 prefill=dict(known.prefill_tokens_per_s),
@@ -203,7 +216,7 @@ class Estimates:
 def _exported(model: _Model, now: float) -> ModelLearned:
     passed = now - model.at
     return ModelLearned(
-        fast_rate=model.fast * exp(-passed / FAST_S),
+        fast_rate=model.fast * exp(-passed / model.fast_s),
         slow_rate=model.slow * exp(-passed / SLOW_S),
         output_tokens=model.output_tokens,
         load_s=dict(model.load_s),
@@ -211,6 +224,14 @@ def _exported(model: _Model, now: float) -> ModelLearned:
         prefill_tokens_per_s=dict(model.prefill),
         size_bytes=model.size_bytes,
     )
+
+
+def _fast_s(load_s: float | None) -> float:
+    """Return the time constant of the fast rate of a model that loads in so many seconds.
+
+    Where a load costs little, what was asked for last matters more than what is asked for often.
+    """
+    return FAST_S if load_s is None else min(FAST_S, max(LEAST_FAST_S, LOADS_LONG * load_s))
 
 
 def _learn(known: dict[str, float], key: str, value: float, gain: float) -> None:
