@@ -24,7 +24,7 @@ from gateway.simulate.report import percentile
 from scripts.figures.asking import ask_all
 from scripts.figures.real_workers import LeastConnectionsForReal, PolicyMaker, run_policy
 from scripts.figures.running import TWO_WORKERS, Running, running
-from scripts.figures.zipf import ROOM, SLOTS, fleet, jobs
+from scripts.figures.zipf import ROOM, SLOTS, Load, fleet, jobs
 
 CORRAL: Final = "corral"
 OTHERS: Final[dict[str, PolicyMaker]] = {
@@ -32,10 +32,11 @@ OTHERS: Final[dict[str, PolicyMaker]] = {
     "least-connections": LeastConnectionsForReal,
 }
 POLICIES: Final = (CORRAL, *OTHERS)
-REQUESTS: Final = {"embedded": 160, "ollama": 70}
-"""In a run, about, by engine."""
-PER_SECOND: Final = {"embedded": 4.0, "ollama": 1.0}
-"""How many come: so many that loads and answers keep two workers of a core each busy."""
+LOADS: Final = {
+    "embedded": Load(requests=160, per_second=4.0, answers=(20, 80)),
+    "ollama": Load(requests=70, per_second=1.0, answers=(10, 40)),
+}
+"""By engine: as much as keeps two workers of a core each busy with loads and answers."""
 GOALS_S: Final = (1.0, 2.0)
 FIRST_SEED: Final = 1
 
@@ -68,7 +69,7 @@ def measure_one(directory: Path, models: Path, engine: str, policy: str, seed: i
     for name in ("models", "store"):
         (directory / name).symlink_to(models / name)
     among = fleet()
-    asked = jobs(among, requests=REQUESTS[engine], per_second=PER_SECOND[engine], seed=seed)
+    asked = jobs(among, LOADS[engine], seed)
     limits = {"num_parallel": SLOTS, "max_loaded_models": ROOM, "keep_alive": -1}
     with running(directory, workers=TWO_WORKERS, engine=engine, **limits) as corral:
         if policy == CORRAL:

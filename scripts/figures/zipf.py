@@ -8,6 +8,7 @@ weights of a small model take on a GPU, while answers stay quick.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -28,9 +29,10 @@ MODELS: Final = tuple(f"zipf{words // 1000}k" for words in VOCABULARIES)
 _SHAPE: Final = Shape(width=256, layers=2, heads=4, feed_forward=256)
 _CV: Final = 2.0
 _PROMPTS: Final = (8, 120)
-_ANSWERS: Final = (20, 80)
 """Least and most tokens."""
 _LENGTHS: Final = 1000
+_SPARE: Final = 4
+"""How many times as many requests are drawn as are taken: how many a process makes is chance."""
 _NOMINAL: Final = Speeds(prefill_tokens_per_s=1e9, decode_tokens_per_s=100.0, load_s=1.0)
 """Only the product of offered load and speed matters here: the requests per second."""
 
@@ -61,16 +63,32 @@ def _plan(name: str) -> WorkerPlan:
     )
 
 
-def jobs(among: Fleet, *, requests: int, per_second: float, seed: int) -> list[Job]:
-    """Return about so many requests in the order of arrival."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """How much is asked."""
+
+    requests: int
+    per_second: float
+    answers: tuple[int, int]
+    """Least and most tokens."""
+
+
+def jobs(among: Fleet, load: Load, seed: int) -> list[Job]:
+    """Return the requests in the order of arrival."""
     chance = Random(seed)  # noqa: S311 -- a workload, not a secret
-    lengths = [Tokens(chance.randint(*_PROMPTS), chance.randint(*_ANSWERS)) for _ in range(_LENGTHS)]
+    lengths = [Tokens(chance.randint(*_PROMPTS), chance.randint(*load.answers)) for _ in range(_LENGTHS)]
     process = Synthetic(
-        zipf=1.0, cv=_CV, requests=requests, shifts=0, tenants=1, prompt_scale=1.0, lengths=lengths
+        zipf=1.0,
+        cv=_CV,
+        requests=_SPARE * load.requests,
+        shifts=0,
+        tenants=1,
+        prompt_scale=1.0,
+        lengths=lengths,
     )
-    slow = synthetic_jobs(among, process, 1.0, seed)
-    rate = len(slow) / slow[-1].request.arrived_at
-    return synthetic_jobs(among, process, per_second / rate, seed)
+    unscaled = synthetic_jobs(among, process, 1.0, seed)[: load.requests]
+    rate = load.requests / unscaled[-1].request.arrived_at
+    return synthetic_jobs(among, process, load.per_second / rate, seed)[: load.requests]
 
 
 def body(job: Job) -> dict[str, Any]:

@@ -11,10 +11,12 @@ from scripts.figures.prediction import deviations
 from scripts.figures.residency import Measured, count_loads, figures
 from tests.support.simulated import a_fleet, jobs_for
 
+LOAD = zipf.Load(requests=400, per_second=4.0, answers=(20, 80))
+
 
 def trace(seed: int) -> list[tuple[float, str, int, int]]:
     """Return what the trace of a seed asks."""
-    asked = zipf.jobs(zipf.fleet(), requests=400, per_second=4.0, seed=seed)
+    asked = zipf.jobs(zipf.fleet(), LOAD, seed)
     return [
         (j.request.arrived_at, j.request.model.name, j.request.prompt_tokens, j.output_tokens) for j in asked
     ]
@@ -27,9 +29,10 @@ def test_a_seed_gives_the_same_trace_each_time() -> None:
 
 
 def test_a_trace_comes_at_the_rate_that_was_asked_for() -> None:
-    """Whatever its bursts are; about so many requests, for all eight models."""
+    """Whatever its bursts are; exactly so many requests, for all eight models."""
     asked = trace(1)
-    assert len(asked) / asked[-1][0] == pytest.approx(4.0, rel=0.1)
+    assert len(asked) == 400
+    assert len(asked) / asked[-1][0] == pytest.approx(4.0)
     assert {model for _, model, _, _ in asked} == set(zipf.MODELS)
 
 
