@@ -80,8 +80,8 @@ class Estimates:
     """One per scheduler; `now` is monotonic seconds."""
 
     _models: dict[Variant, _Model] = field(default_factory=dict)
-    _bytes_per_s: dict[str, float] = field(default_factory=dict)
-    """How fast a worker's loads are, over all models."""
+    _load_slowness: dict[str, float] = field(default_factory=dict)
+    """How long a worker's loads take, over all models, against what their sizes let expect."""
     _slowness: dict[str, float] = field(default_factory=dict)
     """How long answers take on a device, against what is typical of their models."""
 
@@ -100,7 +100,7 @@ class Estimates:
         model = self._of(variant)
         for where in (worker, _ANYWHERE):
             _learn(model.load_s, where, seconds, _LOAD_GAIN)
-            _learn(self._bytes_per_s, where, size_bytes / max(seconds, 1e-3), _LOAD_GAIN)
+            _learn(self._load_slowness, where, seconds / _default_load_s(size_bytes), _LOAD_GAIN)
         model.size_bytes = size_bytes
         model.fast_s = _fast_s(model.load_s[_ANYWHERE])
 
@@ -141,10 +141,7 @@ class Estimates:
         known = model.load_s.get(worker) if model is not None else None
         if known is not None:
             return known
-        speed = self._bytes_per_s.get(worker)
-        if speed is not None:
-            return max(size_bytes / speed, 1e-3)
-        return DEFAULT_LOAD_S + size_bytes / DEFAULT_LOAD_BYTES_PER_S
+        return _default_load_s(size_bytes) * self._load_slowness.get(worker, 1.0)
 
     def typical_load_s(self, variant: Variant, size_bytes: int) -> float:
         """Return the seconds a load takes on whatever worker."""
@@ -224,6 +221,10 @@ def _exported(model: _Model, now: float) -> ModelLearned:
         prefill_tokens_per_s=dict(model.prefill),
         size_bytes=model.size_bytes,
     )
+
+
+def _default_load_s(size_bytes: int) -> float:
+    return DEFAULT_LOAD_S + size_bytes / DEFAULT_LOAD_BYTES_PER_S
 
 
 def _fast_s(load_s: float | None) -> float:

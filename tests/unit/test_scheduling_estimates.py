@@ -52,12 +52,16 @@ def test_a_steady_stream_shows_its_rate() -> None:
 
 
 def test_a_measured_load_counts_more_than_what_others_took_there() -> None:
-    """Without one of its own a model loads as fast as the others on that worker did."""
+    """Without one of its own a model loads as fast as others there, against what their sizes let expect."""
+
+    def by_size(size_bytes: int) -> float:
+        return DEFAULT_LOAD_S + size_bytes / DEFAULT_LOAD_BYTES_PER_S
+
     estimates = Estimates()
     estimates.loaded(A, "w0", 4.0, 8 * GIB)
     assert estimates.load_s(A, "w0", 1) == 4.0
-    assert estimates.load_s(B, "w0", 4 * GIB) == pytest.approx(2.0)
-    assert estimates.load_s(B, "w1", 4 * GIB) == DEFAULT_LOAD_S + 4 * GIB / DEFAULT_LOAD_BYTES_PER_S
+    assert estimates.load_s(B, "w0", 4 * GIB) == pytest.approx(by_size(4 * GIB) * 4.0 / by_size(8 * GIB))
+    assert estimates.load_s(B, "w1", 4 * GIB) == by_size(4 * GIB)
     assert estimates.typical_load_s(A, 1) == 4.0
     assert estimates.size_bytes(A) == 8 * GIB
 
