@@ -177,8 +177,14 @@ def longest_wait_s(witness: Witness) -> float:
 
 
 def has_place(witness: Witness, variant: Variant) -> bool:
-    """Whether a worker could hold it beside all that must be kept there."""
-    return any(_could_hold(witness, instance, variant) for instance in witness.servers(variant))
+    """Whether a worker could hold it beside all that must be kept there, and one more may hold it."""
+    up = {
+        instance for instance, world in witness.worlds.items() if world.view.ready and variant in world.held
+    }
+    useless, most = up - set(witness.servers(variant)), witness.bound(variant).most
+    return (most is None or len(useless) < most) and any(
+        _could_hold(witness, instance, variant) for instance in witness.servers(variant)
+    )
 
 
 def _could_hold(witness: Witness, instance: Instance, variant: Variant) -> bool:
