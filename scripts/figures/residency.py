@@ -33,7 +33,7 @@ OTHERS: Final[dict[str, PolicyMaker]] = {
 }
 POLICIES: Final = (CORRAL, *OTHERS)
 LOADS: Final = {
-    "embedded": Load(requests=160, per_second=4.0, answers=(20, 80)),
+    "embedded": Load(requests=200, per_second=5.0, answers=(20, 80)),
     "ollama": Load(requests=70, per_second=1.0, answers=(10, 40)),
 }
 """By engine: as much as keeps two workers of a core each busy with loads and answers."""
