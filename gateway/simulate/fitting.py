@@ -3,14 +3,15 @@
 The procedure, so that its numbers can be judged:
 
 - Workers, their limits and the models' slots and sizes are as the log lines `worker serves` and `loaded` say.
-- A model's `load_s` is the mean of its loads; `unload_seconds` the mean of what made room took.
-- An answer's time per token is taken as c * (1 + slowdown * (n - 1)) * a / (1 - l * load_share). There n
-  counts the answers of its model and a the models that computed on its worker, and l is the share of
-  the time in which its worker loaded something: each the mean over the answer's time. `batch_slowdown` and
-  `load_share` are those of a grid that leave the least relative deviation; c is the model's own.
-- A prompt's time, less the first token's, is taken as c * r * (1 + w) * a / (1 - l * load_share), with r
+- An answer's time per token is taken as c * (1 + slowdown * (n - 1)) * (a + l * load_weight). There n counts
+  the answers of its model and a the models that computed on its worker, and l is the share of the time in
+  which its worker loaded something: each the mean over the answer's time. `batch_slowdown` and
+  `load_weight` are those of a grid that leave the least relative deviation; c is the model's own.
+- A prompt's time, less the first token's, is taken as c * r * (1 + w) * (a + l * load_weight), with r
   prompts of its model read at once and w the share of the time in which its model also wrote.
-- A model of which the log shows no load or no answer gets the mean of the others, by size.
+- A model's `load_s` is the mean of its loads, each over 1 + load_weight times the models that computed beside
+  it; `unload_seconds` is the mean of what making room took.
+- A model of which the log shows no answer gets the mean of the others, by size.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any, Final, NamedTuple
 _MOST_ANSWERS: Final = 3000
 """The latest so many are looked at: more would not make the means any better."""
 _SLOWDOWNS: Final = tuple(step / 20 for step in range(41))
-_LOAD_SHARES: Final = tuple(step / 20 for step in range(17))
+_LOAD_WEIGHTS: Final = tuple(step / 10 for step in range(21))
 _LEAST_S: Final = 1e-5
 """Of a prompt, where the first token explains all of its time."""
 _GB: Final = 1e9
@@ -84,7 +85,7 @@ class FittedModel:
     name: str
     size_gb: float
     slots: int
-    load_s: float | None
+    load_s: float
     prefill_tokens_per_s: float | None
     decode_tokens_per_s: float | None
 
@@ -96,7 +97,7 @@ class Fitted:
     workers: Sequence[Limits]
     models: Sequence[FittedModel]
     batch_slowdown: float
-    load_share: float
+    load_weight: float
     unload_s: float
     answers: int
     loads: int
@@ -168,16 +169,18 @@ def fit(shown: Shown) -> Fitted:
                 "begin with the gateway's start, and hold loads and answers"
             )
     answers = sorted(shown.answers, key=lambda answer: answer.ended_at)[-_MOST_ANSWERS:]
-    seen = _circumstances(answers, shown.loads)
-    slowdown, load_share = _least_deviation(seen)
-    of_model = _grouped(seen)
+    near = _by_worker(answers, shown.loads)
+    seen = [one for worker in near.values() for one in worker.all_seen()]
+    slowdown, load_weight = _least_deviation(seen)
+    of_model, load_s = _grouped(seen), _load_seconds(shown.loads, near, load_weight)
     return Fitted(
         workers=[shown.limits[name] for name in sorted(shown.limits)],
         models=[
-            _model(name, shown, of_model.get(name, []), slowdown, load_share) for name in sorted(shown.slots)
+            _model(name, shown, of_model.get(name, []), fmean(load_s[name]), (slowdown, load_weight))
+            for name in sorted(shown.slots)
         ],
         batch_slowdown=slowdown,
-        load_share=load_share,
+        load_weight=load_weight,
         unload_s=fmean(shown.room_s) if shown.room_s else 0.0,
         answers=len(seen),
         loads=len(shown.loads),
@@ -195,20 +198,31 @@ class _Seen(NamedTuple):
     loading: float
     """The share of the time in which its worker loaded something."""
     reading: float
-    """How many times slower than alone its prompt was to be read, loads apart."""
+    """By how much its model's other requests slowed the reading of its prompt."""
+    reading_models: float
+    """Like `models`, while its prompt was read."""
     reading_loads: float
     """Like `loading`, while its prompt was read."""
 
 
-def _circumstances(answers: Sequence[Answer], loads: Sequence[LoadSpan]) -> list[_Seen]:
-    by_worker: dict[str, list[Answer]] = defaultdict(list)
+def _by_worker(answers: Sequence[Answer], loads: Sequence[LoadSpan]) -> dict[str, _Near]:
+    theirs: dict[str, list[Answer]] = defaultdict(list)
     for answer in answers:
-        by_worker[answer.worker].append(answer)
-    found = []
-    for worker, theirs in by_worker.items():
-        theirs.sort()
-        near = _Near(theirs, [load for load in loads if load.worker == worker])
-        found += [near.around(answer) for answer in theirs if answer.ended_at > answer.first_at]
+        theirs[answer.worker].append(answer)
+    return {
+        worker: _Near(own, [load for load in loads if load.worker == worker])
+        for worker, own in theirs.items()
+    }
+
+
+def _load_seconds(
+    loads: Iterable[LoadSpan], near: Mapping[str, _Near], load_weight: float
+) -> dict[str, list[float]]:
+    """Return, by model, what each load would have taken with nothing beside it."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for load in loads:
+        beside = near[load.worker].beside(load) if load.worker in near else 0.0
+        found[load.model].append((load.ended_at - load.began_at) / (1 + load_weight * beside))
     return found
 
 
@@ -221,6 +235,10 @@ class _Near:
         self._longest_s = max(answer.ended_at - answer.granted_at for answer in answers)
         self._loads = loads
 
+    def all_seen(self) -> Iterator[_Seen]:
+        """Yield the answers with what went on around them."""
+        return (self.around(answer) for answer in self._answers if answer.ended_at > answer.first_at)
+
     def around(self, answer: Answer) -> _Seen:
         """Return the means over the time in which the answer was written, and its prompt read."""
         begin, end = answer.first_at, answer.ended_at
@@ -229,16 +247,21 @@ class _Near:
         models = _models(others, answer.model, begin, end)
         return _Seen(answer, max(1.0, same), models, self._loading(begin, end), *self._reading(answer))
 
-    def _reading(self, answer: Answer) -> tuple[float, float]:
+    def _reading(self, answer: Answer) -> tuple[float, float, float]:
         begin, end = answer.granted_at, answer.first_at
         if end <= begin:
-            return 1.0, 0.0
+            return 1.0, 1.0, 0.0
         others = self._between(begin, end)
         own = [other for other in others if other.model == answer.model]
         prompts = sum(_overlap(o.granted_at, o.first_at, begin, end) for o in own)
         writing = _covered(((o.first_at, o.ended_at) for o in own), begin, end)
         models = _models(others, answer.model, begin, end)
-        return max(1.0, prompts) * (1 + writing) * models, self._loading(begin, end)
+        return max(1.0, prompts) * (1 + writing), models, self._loading(begin, end)
+
+    def beside(self, load: LoadSpan) -> float:
+        """Return how many models computed while one was loaded, as a mean over the time."""
+        others = self._between(load.began_at, load.ended_at)
+        return _models(others, load.model, load.began_at, load.ended_at) - 1
 
     def _between(self, begin: float, end: float) -> list[Answer]:
         first = bisect_left(self._starts, begin - self._longest_s)
@@ -271,9 +294,9 @@ def _covered(spans: Iterable[tuple[float, float]], first: float, last: float) ->
     return covered / (last - first)
 
 
-def _slower(seen: _Seen, slowdown: float, load_share: float) -> float:
+def _slower(seen: _Seen, slowdown: float, load_weight: float) -> float:
     """Return how many times slower than alone the answer should have been."""
-    return (1 + slowdown * (seen.same - 1)) * seen.models / (1 - load_share * seen.loading)
+    return (1 + slowdown * (seen.same - 1)) * (seen.models + load_weight * seen.loading)
 
 
 def _seconds_per_token(seen: _Seen) -> float:
@@ -288,43 +311,48 @@ def _grouped(seen: Iterable[_Seen]) -> dict[str, list[_Seen]]:
 
 
 def _least_deviation(seen: Sequence[_Seen]) -> tuple[float, float]:
-    """Return the slow-down by a batch and the share of a load that explain the answers best."""
+    """Return the slow-down by a batch and the weight of a load that explain the answers best."""
     groups = list(_grouped(seen).values())
-    options = [(slowdown, share) for slowdown in _SLOWDOWNS for share in _LOAD_SHARES]
+    options = [(slowdown, share) for slowdown in _SLOWDOWNS for share in _LOAD_WEIGHTS]
     return min(options, key=lambda option: sum(_deviation(group, *option) for group in groups))
 
 
-def _deviation(group: Sequence[_Seen], slowdown: float, load_share: float) -> float:
+def _deviation(group: Sequence[_Seen], slowdown: float, load_weight: float) -> float:
     """Return the sum of squares of the relative deviations from the model's own mean."""
-    alone = [_seconds_per_token(one) / _slower(one, slowdown, load_share) for one in group]
+    alone = [_seconds_per_token(one) / _slower(one, slowdown, load_weight) for one in group]
     mean = fmean(alone)
     return sum((value / mean - 1) ** 2 for value in alone)
 
 
-def _model(name: str, shown: Shown, seen: Sequence[_Seen], slowdown: float, load_share: float) -> FittedModel:
-    loads = [load.ended_at - load.began_at for load in shown.loads if load.model == name]
-    token_s = _token_seconds(seen, slowdown, load_share) if seen else 0.0
-    prompt_s = _prompt_seconds(seen, token_s, load_share) if seen else 0.0
+def _model(
+    name: str, shown: Shown, seen: Sequence[_Seen], load_s: float, crowding: tuple[float, float]
+) -> FittedModel:
+    slowdown, load_weight = crowding
+    token_s = _token_seconds(seen, slowdown, load_weight) if seen else 0.0
+    prompt_s = _prompt_seconds(seen, token_s, load_weight) if seen else 0.0
     return FittedModel(
         name=name,
         size_gb=shown.sizes[name] / _GB,
         slots=shown.slots[name],
-        load_s=fmean(loads) if loads else None,
+        load_s=load_s,
         prefill_tokens_per_s=1 / prompt_s if prompt_s else None,
         decode_tokens_per_s=1 / token_s if token_s else None,
     )
 
 
-def _token_seconds(seen: Sequence[_Seen], slowdown: float, load_share: float) -> float:
+def _token_seconds(seen: Sequence[_Seen], slowdown: float, load_weight: float) -> float:
     """Return the seconds that a token takes in an answer with nothing beside it."""
     measured = sum(one.answer.ended_at - one.answer.first_at for one in seen)
-    return measured / sum(one.answer.output * _slower(one, slowdown, load_share) for one in seen)
+    return measured / sum(one.answer.output * _slower(one, slowdown, load_weight) for one in seen)
 
 
-def _prompt_seconds(seen: Sequence[_Seen], token_s: float, load_share: float) -> float:
+def _prompt_seconds(seen: Sequence[_Seen], token_s: float, load_weight: float) -> float:
     """Return the seconds that a token of a prompt takes with nothing beside it."""
     measured = sum(one.answer.first_at - one.answer.granted_at - token_s for one in seen)
-    crowd = sum(one.answer.prompt * one.reading / (1 - load_share * one.reading_loads) for one in seen)
+    crowd = sum(
+        one.answer.prompt * one.reading * (one.reading_models + load_weight * one.reading_loads)
+        for one in seen
+    )
     return max(_LEAST_S, measured / crowd)
 
 
@@ -363,7 +391,7 @@ def _number(value: float | None) -> str:
 def _hardware(fitted: Fitted) -> dict[str, float]:
     constants = {
         "batch_slowdown": fitted.batch_slowdown,
-        "load_share": fitted.load_share,
+        "load_weight": fitted.load_weight,
         "unload_seconds": fitted.unload_s,
     }
     means = {
@@ -373,6 +401,6 @@ def _hardware(fitted: Fitted) -> dict[str, float]:
         "decode_tokens_per_s_gb": [
             m.decode_tokens_per_s * m.size_gb for m in fitted.models if m.decode_tokens_per_s
         ],
-        "load_gb_per_s": [m.size_gb / m.load_s for m in fitted.models if m.load_s],
+        "load_gb_per_s": [m.size_gb / m.load_s for m in fitted.models],
     }
     return constants | {"load_seconds": 0.0} | {key: fmean(values) for key, values in means.items() if values}

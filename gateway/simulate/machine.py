@@ -3,8 +3,9 @@
 - A worker's GPU is shared evenly by the models that compute on it at this moment.
 - A model that reads prompts and writes answers at once spends half of its share on each; prompts share
   their part evenly; n answers in a batch get 1 / (1 + slowdown * (n - 1)) of the speed of one each.
-- A load takes a constant and the model's bytes; one load a worker at a time. Meanwhile it takes a share of
-  the GPU's time (`load_share`), which is none on a real GPU, and about half on a worker of one CPU core.
+- A load takes a constant and the model's bytes; one load a worker at a time. It takes nothing of a GPU's
+  time; on a CPU it shares the cores with k models that compute as if it were `load_weight` of them: each
+  gets 1 / (k + weight) of the time, and the load goes at 1 / (1 + weight * k) of its speed.
 
 The rules are enforced: a policy that oversteps slots or memory, or starts a second load, is stopped by
 `RuleBrokenError`. Progress is kept as one clock a phase and replica (the seconds of GPU that each request
@@ -68,6 +69,9 @@ class Worker:
     running: int = 0
     """Requests in slots."""
     loading: Replica | None = None
+    load_left_s: float = 0.0
+    """What is left of the load when nothing computes beside it; kept only where that matters."""
+    load_rate: float = 1.0
     unbounded: bool = False
     """Holds everything: for the ceiling that policies are measured against."""
     busy_s: float = 0.0
@@ -93,19 +97,28 @@ class Worker:
         """Let the time pass that went by since the last change."""
         passed = now - self.updated_at
         self.updated_at = now
+        self.load_left_s -= self.load_rate * passed
         if self.active and passed > 0:
             self.busy_s += passed
             for replica in self.active:
                 replica.prefill_clock += replica.prefill_rate * passed
                 replica.decode_clock += replica.decode_rate * passed
 
-    def share_out(self) -> tuple[float, Replica | None, bool]:
-        """Set each phase's speed; return in how many seconds which phase loses its first request."""
-        soonest, whose, reading = inf, None, False
+    def share_out(self) -> tuple[float, Replica | Loaded | None, bool]:
+        """Set each phase's speed; return in how many seconds which phase loses its first request.
+
+        Or the load ends, which then has no replica.
+        """
+        soonest, reading = inf, False
+        whose: Replica | Loaded | None = None
+        crowd = float(len(self.active))
+        if self.loading is not None and self.plan.load_weight:
+            self.load_rate = 1 / (1 + self.plan.load_weight * crowd)
+            crowd += self.plan.load_weight
+            soonest, whose = self.load_left_s / self.load_rate, Loaded(self, self.loading)
         slowdown = self.plan.batch_slowdown
-        left_over = 1.0 if self.loading is None else 1.0 - self.plan.load_share
         for replica in self.active:
-            share = left_over / len(self.active)
+            share = 1.0 / crowd
             if replica.prefill and replica.decode:
                 share *= 0.5
             if replica.prefill:
@@ -203,11 +216,15 @@ class Machine:
             )
         speeds = worker.plan.speeds[model.index]
         replica = Replica(model, speeds, since=self.now, last_used=self.now)
-        self._load_changes(worker)
         worker.replicas[model] = worker.loading = replica
         worker.used_bytes += model.size_bytes
         self.loads += 1
-        self._later(speeds.load_s, worker, Loaded(worker, replica))
+        if worker.plan.load_weight:
+            worker.advance(self.now)
+            worker.load_left_s = speeds.load_s
+            self._changed.append(worker)
+        else:
+            self._later(speeds.load_s, worker, Loaded(worker, replica))
 
     def unload(self, model: Model, worker: Worker) -> None:
         """Take a model that nobody uses away; `Unloaded` happens when its memory is free.
@@ -253,8 +270,10 @@ class Machine:
                 self._changed.append(worker)
                 return self._prompt_read(what) if reading else self._answer_written(worker, what)
             case Loaded(replica=replica):
-                self._load_changes(worker)
                 worker.loading = None
+                if worker.plan.load_weight:
+                    worker.advance(at)
+                    self._changed.append(worker)
                 replica.ready = True
                 replica.since = replica.last_used = at
             case Unloaded(model=model):
@@ -282,12 +301,6 @@ class Machine:
             worker.active.remove(replica)
         return AnswerWritten(worker, job)
 
-    def _load_changes(self, worker: Worker) -> None:
-        """Let those that compute there go on at another speed from now on, if a load slows them."""
-        if worker.plan.load_share:
-            worker.advance(self.now)
-            self._changed.append(worker)
-
     def _later(self, seconds: float, worker: Worker, what: Loaded | Unloaded) -> None:
         self._number += 1
         heappush(self._steps, (self.now + seconds, self._number, worker, -1, what, False))
@@ -296,9 +309,9 @@ class Machine:
         """Foretell the next change of every worker that changed; what was foretold before is void."""
         for worker in self._changed:
             worker.version += 1
-            seconds, replica, reading = worker.share_out()
-            if replica is not None:
+            seconds, what, reading = worker.share_out()
+            if what is not None:
                 self._number += 1
                 at = self.now + seconds
-                heappush(self._steps, (at, self._number, worker, worker.version, replica, reading))
+                heappush(self._steps, (at, self._number, worker, worker.version, what, reading))
         self._changed.clear()

@@ -45,8 +45,8 @@ class WorkerPlan:
     unload_s: float
     speeds: tuple[Speeds, ...]
     """By the model's index."""
-    load_share: float = 0.0
-    """What a load takes of the time in which models compute."""
+    load_weight: float = 0.0
+    """As how many models that compute a load counts: it slows them, and they slow it."""
     speed: float = 1.0
     """As a factor of the normal speed; `speeds` has it in them already."""
 

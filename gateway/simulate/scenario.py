@@ -71,8 +71,9 @@ class HardwareSection(_Section):
     """What every load takes, whatever the size."""
     load_gb_per_s: Positive = 2.0
     """Beside that, the model's gigabytes come at this speed."""
-    load_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """What a load takes of its worker's computing while it lasts: nothing on a GPU, much on few CPU cores."""
+    load_weight: NotNegative = 0.0
+    """As how many models that compute a load counts while it lasts: it slows them so much, and they slow
+    it. None on a GPU, about one where a worker has one CPU core."""
     unload_seconds: NotNegative = 0.0
     """What an unload takes."""
 
@@ -172,7 +173,7 @@ def _worker(at: int, group: WorkersSection, scenario: Scenario) -> WorkerPlan:
         max_loaded_models=group.max_loaded_models or len(scenario.models),
         batch_slowdown=scenario.hardware.batch_slowdown,
         unload_s=scenario.hardware.unload_seconds,
-        load_share=scenario.hardware.load_share,
+        load_weight=scenario.hardware.load_weight,
         speeds=tuple(_speeds(model, group, scenario.hardware) for model in scenario.models),
         speed=group.speed,
     )

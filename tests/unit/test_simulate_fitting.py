@@ -108,7 +108,7 @@ def test_a_model_without_answers_gets_no_speeds_of_its_own() -> None:
 
 
 def test_a_load_beside_an_answer_is_seen_to_slow_it() -> None:
-    """Answers during loads took twice as long, so a load takes half of the worker."""
+    """Answers during loads took twice as long, so a load counts as one more model."""
     fleet = a_fleet()
     jobs = jobs_for(fleet, [(30.0 * at, 0, 100, 40) for at in range(1, 9)])
     for at, job in enumerate(jobs):
@@ -117,7 +117,7 @@ def test_a_load_beside_an_answer_is_seen_to_slow_it() -> None:
         job.finished_at = job.first_token_at + (8.0 if at % 2 else 4.0)
     slow = [loaded("m1", job.finished_at, 9.0) for job in jobs[1::2]]
     fitted = fit(read_shown(lines(serves(), loaded("m0", 1.0), *slow, *map(answered, jobs))))
-    assert fitted.load_share == pytest.approx(0.5)
+    assert fitted.load_weight == pytest.approx(1.0)
     assert fitted.models[0].decode_tokens_per_s == pytest.approx(10.0)
 
 

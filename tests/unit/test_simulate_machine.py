@@ -51,20 +51,23 @@ def test_two_models_share_a_gpu_evenly() -> None:
     assert [job.finished_at for job in jobs] == [pytest.approx(6.0)] * 2
 
 
-def test_a_load_takes_its_share_of_the_time_in_which_models_compute() -> None:
-    """An answer of 10 s, beside whose first half a load of 4 s takes half of it, ends 2 s later."""
+def test_a_load_with_a_weight_and_a_model_that_computes_slow_each_other() -> None:
+    """A load of 4 s takes 8 s beside an answer of 10 s, which then ends 4 s later than it would alone."""
     fleet = a_fleet()
-    fleet = replace(fleet, workers=tuple(replace(worker, load_share=0.5) for worker in fleet.workers))
+    fleet = replace(fleet, workers=tuple(replace(worker, load_weight=1.0) for worker in fleet.workers))
     jobs = jobs_for(fleet, [(0, 0, 1000, 90)])
     machine = Machine(fleet, jobs)
     machine.load(fleet.models[0], machine.workers[0])
-    machine.next_at()
+    assert machine.next_at() == LOAD_S
     machine.step()
     machine.start(jobs[0].request, machine.workers[0])
     machine.load(fleet.models[1], machine.workers[0])
+    loaded_at = 0.0
     while machine.next_at() < float("inf"):
-        machine.step()
-    assert jobs[0].finished_at == pytest.approx(LOAD_S + 10.0 + LOAD_S / 2)
+        if isinstance(machine.step(), Loaded):
+            loaded_at = machine.now
+    assert loaded_at == pytest.approx(LOAD_S + 2 * LOAD_S)
+    assert jobs[0].finished_at == pytest.approx(LOAD_S + 10.0 + LOAD_S)
 
 
 def test_prompts_share_and_answers_batch() -> None:
