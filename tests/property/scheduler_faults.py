@@ -45,6 +45,9 @@ PINS: Final = Scene(
 )
 FAILING: Final = Scene(models=(A, B), upheavals=0, looks=False, ttls_s=(900.0,), max_loaded=(2,))
 
+TWO_FAIL: Final = replace(FAILING, workers=(2,), models=(A,))
+ONE_FAILS: Final = replace(FAILING, workers=(1,), models=(A,))
+BATCHES: Final = replace(CROWD, max_loaded=(2,), models=(A, B))
 WEIGHTS: Final = replace(SWAPS, models=(A, LONG_A), max_loaded=(2, 3), one_per_weights=(True,))
 TIGHT: Final = replace(SWAPS, workers=(1,), max_loaded=(3,))
 DEDICATED: Final = replace(SWAPS, workers=(3,), models=(A, B, B), keep_alives_s=(900.0,), looks=True)
@@ -101,12 +104,6 @@ FAULTS: Final = {
     ),
     "grants and loads on what is not ready": _planted(
         ANY, "residency", "return self.view.ready and variant in", "return variant in"
-    ),
-    "serves what the worker may not": _planted(
-        DEDICATED,
-        "residency",
-        "return self.view.ready and variant in self.view.servable",
-        "return self.view.ready",
     ),
     "two loads at once on a worker": _planted(
         CALM, "residency", "return self.view.ready and self.coming is None", "return self.view.ready"
@@ -195,7 +192,7 @@ FAULTS: Final = {
         CROWD, "queues", "return self.need - sum(", "return self.need - 0 * sum("
     ),
     "a batch is held for ever": _planted(
-        CALM, "granting", "    if until <= now:\n        return now\n", "    until = max(until, now + 1)\n"
+        BATCHES, "granting", "    if until <= now:\n        return now\n", "    until = max(until, now + 1)\n"
     ),
     "the queue has no bound": _planted(CROWD, "events", "len(model.queue) < model.queue_bound", "True"),
     "too large a model waits": _planted(ANY, "events", "model.too_large is not None", "False"),
@@ -205,17 +202,14 @@ FAULTS: Final = {
     "a failed load is tried again at once": _planted(
         FAILING, "placement", "and instance not in model.failures", "and True"
     ),
-    "backoff does not double": _planted(
-        FAILING, "events", "doublings = min(max(0, times - 1), _MOST_DOUBLINGS)", "doublings = 0"
-    ),
     "a failed load is never tried again": _planted(
-        FAILING, "fleet_events", "del model.failures[where]", "pass"
+        ONE_FAILS, "fleet_events", "del model.failures[where]", "pass"
     ),
     "refused everywhere, and nobody is told": _planted(
-        FAILING, "settling", "        _reject_unloadable(state, model)\n", ""
+        ONE_FAILS, "settling", "        _reject_unloadable(state, model)\n", ""
     ),
     "told of a refusal too soon": _planted(
-        FAILING, "settling", "if messages and len(messages) == len(servers):", "if messages:"
+        TWO_FAIL, "settling", "if messages and len(messages) == len(servers):", "if messages:"
     ),
     "a fault is overlooked": _planted(
         FAILING, "events", "if resident.fault and not was_faulty:", "if False:"
@@ -235,7 +229,6 @@ FAULTS: Final = {
     "an explicit unload hits the next user": _planted(
         ANY, "granting", "    replica.unload_asked = False\n", ""
     ),
-    "a drain is not called off": _planted(SWAPS, "state", "            victim.draining = False\n", ""),
     "a plan whose clients left stays": _planted(
         SWAPS, "settling", "        if model.queue or not model.coming:", "        if True:"
     ),
@@ -264,7 +257,4 @@ FAULTS: Final = {
         "self.worker.active += active > 0",
     ),
     "shares drift": _planted(CALM, "events", "replica.model.sharing.gave_back(request.tenant)", "pass"),
-    "a retry that failed everywhere waits for ever": _planted(
-        RETRIES, "settling", "        if model.queue.returned:\n", "        if False:\n"
-    ),
 }

@@ -128,6 +128,15 @@ def a_model_that_fits_nowhere_never_waits(witness: Witness) -> None:
     assert not witness.queue(HUGE)
 
 
+def nobody_waits_for_what_was_refused_everywhere(witness: Witness) -> None:
+    """Its requests hear the engine's reason; while nobody is up there is still hope."""
+    for variant in {request.variant for request in witness.waiting.values()}:
+        up = witness.servers(variant)
+        refused = witness.strikes.refused_everywhere(variant, up)
+        early = all(witness.strikes.forbidden(instance, variant, witness.now) for instance in up)
+        assert not (up and refused and early) or witness.live()[variant], "refused, and nobody is told"
+
+
 def whatever_the_operator_wants_held_comes_where_there_is_room(witness: Witness) -> None:
     """Unasked."""
     for variant, bound in witness.bounds.items():
@@ -143,5 +152,6 @@ PROMISES = (
     what_is_planned_is_waited_for_and_what_drains_makes_room,
     a_model_without_a_replica_is_loaded_where_there_is_room,
     a_model_that_fits_nowhere_never_waits,
+    nobody_waits_for_what_was_refused_everywhere,
     whatever_the_operator_wants_held_comes_where_there_is_room,
 )

@@ -154,7 +154,7 @@ class Witness(Situation):
         rival = world.view.one_per_weights and any(v.digest == variant.digest for v in world.held)
         most = self.bound(variant).most
         full = most is not None and self.holders(variant) >= most
-        busy = any(i == instance for i, _ in self.coming() | self.before.coming)
+        busy = variant in world.unloading or instance in {i for i, _ in self.coming() | self.before.coming}
         return (instance, variant) in self.live_keys() or (room and not (busy or full or rival))
 
     def _check_turn(self, request: Arrived, where: Instance) -> None:

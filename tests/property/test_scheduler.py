@@ -49,7 +49,7 @@ def test_promises_hold_in_the_scenes_of_the_hunt(name: str) -> None:
     """Otherwise the seeded faults would prove nothing."""
     with scheduling_with(NOTHING) as module:
         machine = a_machine(module=module, scene=SCENES[name], with_twin=False)
-        run_state_machine_as_test(machine, settings=settings(HUNT, max_examples=100))
+        run_state_machine_as_test(machine, settings=settings(HUNT, max_examples=50))
 
 
 @pytest.mark.parametrize("name", FAULTS)

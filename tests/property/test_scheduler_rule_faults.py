@@ -77,6 +77,30 @@ FAULTS: Final = {
         "key=lambda request: request.arrived_at",
         "key=lambda request: -request.arrived_at",
     ),
+    "a retry that failed everywhere waits for ever": Planted(
+        rules.test_a_request_that_failed_wherever_the_model_can_be_goes_back,
+        "settling",
+        "        if model.queue.returned:\n",
+        "        if False:\n",
+    ),
+    "serves what the worker may not": Planted(
+        rules.test_a_dedicated_worker_serves_nothing_else_whoever_loaded_it_there,
+        "residency",
+        "return self.view.ready and variant in self.view.servable",
+        "return self.view.ready",
+    ),
+    "backoff does not double": Planted(
+        rules.test_the_wait_after_a_refused_load_doubles,
+        "events",
+        "doublings = min(max(0, times - 1), _MOST_DOUBLINGS)",
+        "doublings = 0",
+    ),
+    "a drain is not called off": Planted(
+        rules.test_drain_is_called_off_when_nobody_waits_for_it_any_more,
+        "state",
+        "            victim.draining = False\n",
+        "",
+    ),
     "one request that failed is not worth a load": Planted(
         rules.test_a_request_that_failed_wherever_the_model_is_gets_it_loaded_elsewhere,
         "demand",
