@@ -172,7 +172,7 @@ def _expire(state: State, model: ModelState, where: Instance, now: float) -> Non
     if replica.draining:
         _end_drain(state, replica, now)
     elif replica.stays_until <= now and not replica.kept:
-        if model.queue.in_line:
+        if model.queue.in_line and replica.live:
             held_until = model.queue.oldest_arrival + state.policy.batch_hold
             state.wake(max(held_until, now + _A_MOMENT_S), AlarmKind.REPLICA, model.variant, where)
             return
