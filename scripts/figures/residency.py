@@ -34,7 +34,7 @@ OTHERS: Final[dict[str, PolicyMaker]] = {
 POLICIES: Final = (CORRAL, *OTHERS)
 LOADS: Final = {
     "embedded": Load(requests=200, per_second=5.0, answers=(20, 80)),
-    "ollama": Load(requests=70, per_second=1.0, answers=(10, 40)),
+    "ollama": Load(requests=90, per_second=1.2, answers=(8, 24)),
 }
 """By engine: as much as keeps two workers of a core each busy with loads and answers."""
 GOALS_S: Final = (1.0, 2.0)
