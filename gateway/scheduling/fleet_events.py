@@ -155,7 +155,8 @@ def _end_drain(state: State, replica: Replica, now: float) -> None:
     worker, model = replica.worker, replica.model
     fault = replica.resident.fault if replica.resident is not None else ""
     plan = worker.replicas.get(worker.coming) if worker.coming is not None else None
-    if not fault and plan is not None and len(model.live) < model.bounds.least:
+    makes_room = plan is not None and model.variant in plan.victims
+    if plan is not None and makes_room and not fault and len(model.live) < model.bounds.least:
         state.drop(plan)
     else:
         unload(state, replica, fault or "drained to make room", now, worker.coming)
