@@ -84,16 +84,20 @@ class Strikes:
     retry_s: float
     _times: dict[tuple[Instance, Variant], int] = field(default_factory=dict)
     _until: dict[tuple[Instance, Variant], float] = field(default_factory=dict)
+    _broken: set[tuple[Instance, Variant]] = field(default_factory=set)
+    """Where the last load broke off, which is no verdict."""
 
     def refused(self, instance: Instance, variant: Variant, now: float) -> None:
         """Each refusal in a row doubles the time."""
         key = instance, variant
         self._times[key] = self._times.get(key, 0) + 1
         self._until[key] = now + self.retry_s * 2 ** min(self._times[key] - 1, _MOST_DOUBLINGS)
+        self._broken.discard(key)
 
     def broke_off(self, instance: Instance, variant: Variant, now: float) -> None:
         """A load that broke off is no verdict, but is not repeated in the same instant."""
         self._until[instance, variant] = now + 0.5
+        self._broken.add((instance, variant))
 
     def succeeded(self, instance: Instance, variant: Variant) -> None:
         """The model is there and well."""
@@ -109,8 +113,9 @@ class Strikes:
         return max((until for (_, v), until in self._until.items() if v == variant), default=0.0)
 
     def refused_everywhere(self, variant: Variant, instances: Iterable[Instance]) -> bool:
-        """Whether each of the workers has refused it at least once since it was last well there."""
-        return all(self._times.get((instance, variant)) for instance in instances)
+        """Whether each of the workers has refused it when it was last loaded there."""
+        keys = [(instance, variant) for instance in instances]
+        return all(self._times.get(key) and key not in self._broken for key in keys)
 
     def waits(self, instance: Instance, variant: Variant, now: float) -> bool:
         """Whether a load there may still be held back."""

@@ -5,7 +5,6 @@ What happens is chosen here; what is promised is checked by the witness, and the
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -287,12 +286,14 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @invariant()
     def promises_hold(self) -> None:
+        self.witness.sound = False
         books.check(self.witness)
         promises.check(self.witness)
+        self.witness.sound = True
 
     def teardown(self) -> None:
         """A quiet time serves all who wait; then all leave, and nothing is held for them."""
-        if not self.witness.worlds or sys.exc_info()[0] is not None:
+        if not self.witness.worlds or not self.witness.sound:
             return  # what was found already says more
         acts.quiet_time(self.witness)
         books.check(self.witness)

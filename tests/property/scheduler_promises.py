@@ -118,7 +118,10 @@ def _free_to_go(witness: Witness, instance: Instance) -> set[Variant]:
         held = world.held[variant]
         held.tenure_s = max(held.tenure_s, witness.load_s(instance, variant))
         ready_to_go = held.since + witness.policy.min_tenure * held.tenure_s < witness.now - EPS
-        if ready_to_go and not witness.is_kept(instance, variant) and not witness.queue(variant):
+        held_back = (
+            bool(witness.queue(variant)) or witness.now <= held.waited_for_at + witness.policy.batch_hold
+        )
+        if ready_to_go and not witness.is_kept(instance, variant) and not held_back:
             over.add(variant)
     return over
 

@@ -54,6 +54,8 @@ class Situation:
     """Replicas that a client wants gone and nobody has used since."""
     grants: Counter[Variant] = field(default_factory=Counter)
     last_asked: dict[tuple[Variant, str], float] = field(default_factory=dict)
+    sound: bool = True
+    """Whether every check so far was passed to its end."""
     strikes: Strikes = field(init=False)
     before: Before = field(init=False)
 

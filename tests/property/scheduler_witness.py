@@ -34,6 +34,7 @@ class Witness(Situation):
 
     def feed(self, event: Event) -> list[Effect]:
         """Give the scheduler an event, obey it and check all that it answers."""
+        self.sound = False
         self.before = Before(self.draining(), self.coming(), self.live_keys(), self.slots(), self.over())
         if isinstance(event, Arrived):
             self._arrives(event)
@@ -49,6 +50,7 @@ class Witness(Situation):
         self._check_coming()
         if isinstance(event, UnloadAsked):
             self._check_unload_asked(event.variant)
+        self.sound = True
         return effects
 
     def tell_fleet(self) -> None:
@@ -274,7 +276,7 @@ class Witness(Situation):
         """Whether only a flood keeps a replica of the victim busy, and somebody else waits."""
         slots = min(self.before.slots[victim], self.slots()[victim])
         backlog = Counter(request.tenant for request in self.queue(victim))
-        floods = {t for t, n in backlog.items() if n >= slots and self.tokens.excess(t, self.now) != 0.0}
+        floods = {tenant for tenant, waiting in backlog.items() if waiting >= slots}  # when last looked at
         waiting = {request.tenant for request in self.queue(coming)}
         return self.live()[victim] > 0 and any(waiting - {flood} for flood in floods)
 

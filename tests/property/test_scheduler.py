@@ -12,23 +12,19 @@ from tests.property.scheduler_machine import BOUNDS, Scene, SchedulerMachine
 from tests.support.scheduling_source import Fault, scheduling_with
 
 SCENES: Final = {name: scene for name, scene in vars(scheduler_faults).items() if isinstance(scene, Scene)}
-SEARCH: Final = settings(
-    max_examples=150,
-    stateful_step_count=40,
-    deadline=None,
-    print_blob=False,
-    suppress_health_check=list(HealthCheck),
-)
 HUNT: Final = settings(
-    SEARCH,
     max_examples=300,
     stateful_step_count=30,
+    deadline=None,
     derandomize=True,
     database=None,
     report_multiple_bugs=False,
     phases=(Phase.generate,),
+    print_blob=False,
+    suppress_health_check=list(HealthCheck),
 )
 """For a verdict only: the same histories each time, and no search for a shorter one."""
+SEARCH: Final = settings(HUNT, max_examples=200, stateful_step_count=40)
 NOTHING: Final = Fault("settling", "def settle(", "def settle(")
 
 

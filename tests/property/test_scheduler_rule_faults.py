@@ -62,8 +62,8 @@ FAULTS: Final = {
     "the last replica of a pinned model is drained": Planted(
         rules.test_a_replica_that_drains_stays_when_it_has_become_the_last_of_a_pinned_model,
         "fleet_events",
-        "if not fault and plan is not None and",
-        "if False and",
+        "makes_room = plan is not None and",
+        "makes_room = False and",
     ),
     "a plan goes on where the model is gone": Planted(
         rules.test_a_plan_is_dropped_where_the_model_may_not_be_any_more,
