@@ -56,3 +56,11 @@ def test_a_seeded_fault_is_noticed(name: str) -> None:
         machine = a_machine(module=module, scene=scene, with_twin=False)
         with pytest.raises((AssertionError, KeyError, IndexError, ValueError, StopIteration)):
             run_state_machine_as_test(machine, settings=HUNT)
+
+
+def test_promises_hold_where_only_a_few_are_compared() -> None:
+    """As in a fleet so large that only the most urgent models and some workers are looked at each time."""
+    shorter = Fault("loading", "SHORTLIST: Final = 8", "SHORTLIST: Final = 1")
+    with scheduling_with(shorter) as module:
+        machine = a_machine(module=module, scene=ANY, with_twin=False)
+        run_state_machine_as_test(machine, settings=SEARCH)
