@@ -202,7 +202,7 @@ class SchedulingConfig(_Section):
     """What a late request counts for, against one that can still meet the goal, where loads are decided."""
     load_lead: Annotated[float, Field(ge=0)] = 0.5
     """A request counts as late for a load that needs this share of the load's time longer than it has."""
-    load_repay: Annotated[float, Field(ge=0)] = 1.0
+    load_repay: Annotated[float, Field(ge=0)] = 2.0
     """A further replica is loaded when those who wait would wait longer than this many load times."""
     replica_cost: Annotated[float, Field(ge=0)] = 1.5
     """What a further replica may cost, in seconds for each second of waiting that it removes."""
