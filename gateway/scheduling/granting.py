@@ -92,9 +92,9 @@ def _held_until(state: State, model: ModelState, now: float) -> float:
 
     On a worker where another model computes and its models have requests waiting, one more model would slow
     them all, while one more answer in a batch is nearly free. So a model that is idle there begins with
-    a full batch, or once its oldest request has waited for `batch_hold`.
+    a full batch, or once its oldest request has waited for `batch_hold`, or for as long as an answer takes.
     """
-    until = model.queue.oldest_arrival + state.policy.batch_hold
+    until = model.queue.oldest_arrival + min(state.policy.batch_hold, model.typical_service_s)
     if until <= now:
         return now
     for replica in islice(model.free.values(), MOST_COMPARED):

@@ -197,7 +197,8 @@ class SchedulingConfig(_Section):
     patience: Seconds = 45.0
     """A request older than this goes before all younger ones of its tenant and model."""
     batch_hold: Seconds = 5.0
-    """So long at most a model that is idle on a busy worker waits until its requests fill a batch."""
+    """So long at most, and no longer than an answer takes, a model that is idle on a busy worker waits until
+    its requests fill a batch."""
     late_weight: Annotated[float, Field(ge=0, le=1)] = 0.3
     """What a late request counts for, against one that can still meet the goal, where loads are decided."""
     load_lead: Annotated[float, Field(ge=0)] = 0.5

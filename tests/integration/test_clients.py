@@ -165,7 +165,8 @@ def test_each_request_leaves_one_line(running: Corral, native: ollama.Client) ->
     """Id, model, worker, reason, times, tokens and outcome stand in one log line."""
     native.chat("count", GO, options=COUNT_TO_FIVE)
     line = [line for line in running.log() if line["event"] == "request"][-1]
-    assert (line["model"], line["tokens"], line["outcome"], line["status"]) == ("count:latest", 5, "done", 200)
+    assert (line["model"], line["tokens"]) == ("count:latest", 5)
+    assert (line["outcome"], line["status"]) == ("done", 200)
     assert line["worker"] in ("cpu0", "cpu1")
     assert line["why"]
     assert line["first_byte_s"] <= line["total_s"]

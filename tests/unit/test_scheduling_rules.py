@@ -378,26 +378,41 @@ def test_while_only_a_flood_waits_the_last_slot_is_left_to_the_others() -> None:
     assert stage.where(stage.arrive(A, "bob")) == "w0"
 
 
-def test_a_model_that_is_idle_on_a_busy_worker_waits_for_a_fuller_batch() -> None:
-    """For `batch_hold` at most, and only while others have requests waiting there."""
+def crowded(answer_s: float) -> Stage:
+    """Return a worker on which A computes and has a request waiting, and B is resident and idle."""
     stage = Stage([view(W0, loaded=2)], bounds={A: ReplicaBounds(most=1), B: ReplicaBounds(most=1)})
     stage.use(A)
-    stage.use(B)
+    for _ in range(2):  # B's answers take so long on average
+        request = stage.arrive(B)
+        stage.later(answer_s)
+        stage.finish(request)
     for _ in range(3):
         stage.arrive(A)
+    return stage
+
+
+def test_a_model_that_is_idle_on_a_busy_worker_waits_for_a_fuller_batch() -> None:
+    """For `batch_hold` at most, and only while others have requests waiting there."""
+    stage = crowded(answer_s=20)
+    held = stage.arrive(B)
+    stage.later(stage.policy.batch_hold - 0.1)
+    assert stage.where(held) is None
+    stage.later(0.1)
+    assert stage.where(held) == "w0"
+
+
+def test_nothing_waits_for_a_batch_longer_than_an_answer_takes() -> None:
+    """Where answers are quick there is little to be gained by waiting."""
+    stage = crowded(answer_s=1)
     held = stage.arrive(B)
     assert stage.where(held) is None
-    stage.later(stage.policy.batch_hold)
+    stage.later(1)
     assert stage.where(held) == "w0"
 
 
 def test_a_full_batch_begins_at_once() -> None:
     """More requests than slots wait for nothing."""
-    stage = Stage([view(W0, loaded=2)], bounds={A: ReplicaBounds(most=1), B: ReplicaBounds(most=1)})
-    stage.use(A)
-    stage.use(B)
-    for _ in range(3):
-        stage.arrive(A)
+    stage = crowded(answer_s=20)
     held = [stage.arrive(B) for _ in range(3)]
     assert [stage.where(request) for request in held] == ["w0", "w0", None]
 
