@@ -41,6 +41,11 @@ DEFAULT_LOAD_BYTES_PER_S: Final = 2e9
 """Before anything was measured."""
 
 
+_MOMENT_S: Final = 1e-3
+"""Nothing takes less: what is divided by is never 0."""
+_NOTHING: Final[Mapping[str, float]] = {}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelLearned:
     """What is known of one model, as it is kept across restarts of the gateway."""
@@ -100,7 +105,8 @@ class Estimates:
         model = self._of(variant)
         for where in (worker, _ANYWHERE):
             _learn(model.load_s, where, seconds, _LOAD_GAIN)
-            _learn(self._load_slowness, where, seconds / _default_load_s(size_bytes), _LOAD_GAIN)
+            slowness = max(seconds, _MOMENT_S) / _default_load_s(size_bytes)
+            _learn(self._load_slowness, where, slowness, _LOAD_GAIN)
         model.size_bytes = size_bytes
         model.fast_s = _fast_s(model.load_s[_ANYWHERE])
 
@@ -110,7 +116,7 @@ class Estimates:
 
     def prefilled(self, variant: Variant, device: str, tokens: int, seconds: float) -> None:
         """Learn from a prompt that was read while nothing else was computed there."""
-        _learn(self._of(variant).prefill, device, tokens / max(seconds, 1e-3), _SPEED_GAIN)
+        _learn(self._of(variant).prefill, device, tokens / max(seconds, _MOMENT_S), _SPEED_GAIN)
 
     def finished(self, variant: Variant, device: str, seconds: float, output_tokens: int | None) -> None:
         """Learn from an answer that ended well after so long in its slot."""
@@ -118,7 +124,7 @@ class Estimates:
         model.answers += 1
         typical_s = self.typical_service_s(variant)
         slowness = self._slowness.get(device, 1.0)
-        self._slowness[device] = _moved(slowness, seconds / max(typical_s, 1e-3), _SLOWNESS_GAIN)
+        self._slowness[device] = _moved(slowness, seconds / max(typical_s, _MOMENT_S), _SLOWNESS_GAIN)
         for where in (device, _ANYWHERE):
             _learn(model.service_s, where, seconds, max(_SERVICE_GAIN, 1 / model.answers))
         if output_tokens is not None:
@@ -136,12 +142,20 @@ class Estimates:
         return max(model.fast * exp(-passed / model.fast_s), model.slow * exp(-passed / SLOW_S))
 
     def load_s(self, variant: Variant, worker: str, size_bytes: int) -> float:
-        """Return the seconds a load takes there: as measured, else by what other loads there took."""
+        """Return the seconds a load takes there: as measured, else as elsewhere, or as its size lets expect.
+
+        Both by how slow that worker's loads are against all others; a worker of which nothing is known is
+        like the others, or it would never be tried.
+        """
         model = self._models.get(variant)
-        known = model.load_s.get(worker) if model is not None else None
-        if known is not None:
-            return known
-        return _default_load_s(size_bytes) * self._load_slowness.get(worker, 1.0)
+        known = model.load_s if model is not None else _NOTHING
+        if worker in known:
+            return known[worker]
+        typical = self._load_slowness.get(_ANYWHERE, 1.0)
+        slowness = self._load_slowness.get(worker, typical)
+        if _ANYWHERE in known:
+            return known[_ANYWHERE] * slowness / typical
+        return _default_load_s(size_bytes) * slowness
 
     def typical_load_s(self, variant: Variant, size_bytes: int) -> float:
         """Return the seconds a load takes on whatever worker."""

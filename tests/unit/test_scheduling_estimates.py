@@ -61,7 +61,8 @@ def test_a_measured_load_counts_more_than_what_others_took_there() -> None:
     estimates.loaded(A, "w0", 4.0, 8 * GIB)
     assert estimates.load_s(A, "w0", 1) == 4.0
     assert estimates.load_s(B, "w0", 4 * GIB) == pytest.approx(by_size(4 * GIB) * 4.0 / by_size(8 * GIB))
-    assert estimates.load_s(B, "w1", 4 * GIB) == by_size(4 * GIB)
+    assert estimates.load_s(B, "w1", 4 * GIB) == estimates.load_s(B, "w0", 4 * GIB)
+    assert estimates.load_s(A, "w1", 8 * GIB) == 4.0
     assert estimates.typical_load_s(A, 1) == 4.0
     assert estimates.size_bytes(A) == 8 * GIB
 
