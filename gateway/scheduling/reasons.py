@@ -16,7 +16,7 @@ class Turn(StrEnum):
 
     ALONE = "nobody else waited"
     SAVABLE = "can still meet the goal"
-    FIFO = "the oldest of its tenant: every so many grants, or none can still meet the goal"
+    FIFO = "the oldest: every so many grants, or none can still meet the goal"
     PATIENCE = "waited longer than patience"
     RETURNED = "comes back after a failed attempt"
 
