@@ -1,21 +1,23 @@
 """Keeps roster and scheduler true to the fleet: reads what workers have and hold, loads and unloads.
 
 Decides when a worker is asked and nothing about who runs where. The only writer of the roster. Workers
-are asked seldom: when they come up, when a client names a model nobody knows, and for fresh tags; those
-that somebody else runs also now and then for what they hold.
+are asked seldom: when they come up and for fresh lists of their models (`catalogues.py`); those that
+somebody else runs also now and then for what they hold.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
 import aiohttp
 import structlog
 
+from gateway.catalogues import Catalogues
 from gateway.doubts import Doubts
 from gateway.external.merging import merged
 from gateway.roster import Held, ModelDetails, ModelRow, Roster, Target, instance_of
@@ -32,8 +34,8 @@ _AGAIN_S: Final = 0.5
 _MOST_AGAIN_S: Final = 10.0
 _ACQUAINT_S: Final = 15.0
 """For what a worker has and holds."""
-_LIST_S: Final = 4.0
-"""For a worker's model list, or a model's header, that a client waits for: clients give up after 10 s."""
+_HEADER_S: Final = 4.0
+"""For a model's header that a client waits for: clients give up after 10 s."""
 
 
 class Fleet:
@@ -57,9 +59,15 @@ class Fleet:
         self._left_out: tuple[str, ...] = ()
         self._moves: Counter[Instance] = Counter()
         """Loads and unloads that were begun."""
+        self._moving: Counter[Instance] = Counter()
+        """Those under way."""
         self._changed = asyncio.Event()
-        self._refreshed_at = float("-inf")
-        self._refresh: asyncio.Task[None] | None = None
+        self._catalogues = Catalogues(
+            self.roster,
+            ask=lambda status: self._client(status).tags(),
+            learn=self._learn_list,
+            is_moving=lambda instance: self._moving[instance] > 0,
+        )
 
     def connect_to(self, feed: Callable[[Event], None], is_quiet: Callable[[Instance], bool]) -> None:
         """Name the scheduler's entrance, and who knows whether nothing of ours goes on at a worker."""
@@ -112,10 +120,10 @@ class Fleet:
     async def close(self) -> None:
         """Stop asking and close the connections."""
         await self.doubts.close()
-        tasks = [*self._introductions.values(), *([self._refresh] if self._refresh else [])]
-        for task in tasks:
+        await self._catalogues.close()
+        for task in self._introductions.values():
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._introductions.values(), return_exceptions=True)
         await asyncio.gather(*self._closing, *(client.close() for client in self._clients.values()))
 
     async def _introduce(self, status: WorkerStatus) -> None:
@@ -145,8 +153,8 @@ class Fleet:
 
     def _learn_list(self, status: WorkerStatus, tags: Mapping[str, Any]) -> None:
         """Roster and scheduler learn in one step, or a name could be known that nobody seems to serve."""
-        self.roster.learn(status.worker, tags)
-        self._tell_scheduler()
+        if self.roster.learn(status.worker, tags):
+            self._tell_scheduler()
 
     async def _learn_what_is_there(self, status: WorkerStatus, residents: Iterable[str]) -> None:
         """Models that are loaded, or will be unasked, must be known before the scheduler hears of them."""
@@ -214,7 +222,7 @@ class Fleet:
             await self._wait_for(lambda: self._settled() or self.roster.resolve(name) is not None, within_s)
             target = self.roster.resolve(name)
         if target is None:
-            await self.refresh(max_age_s=1.0)
+            await self._catalogues.search(max_age_s=1.0)
             target = self.roster.resolve(name)
         if target is not None and self.roster.details_of(target.variant) is None:
             await self._learn(target.variant)
@@ -239,31 +247,12 @@ class Fleet:
         return bool(known) and all(s.worker in known for s in self.roster.statuses if s.state in coming)
 
     async def refresh(self, max_age_s: float) -> None:
-        """Read the model lists of all workers unless that was done so recently; calls join."""
-        if asyncio.get_running_loop().time() - self._refreshed_at < max_age_s:
-            return
-        if self._refresh is None or self._refresh.done():
-            self._refresh = asyncio.get_running_loop().create_task(self._read_catalogues())
-        await asyncio.shield(self._refresh)
+        """Let the model lists of all workers be no older than that, if they answer within a moment."""
+        await self._catalogues.refresh(max_age_s)
 
-    async def _read_catalogues(self) -> None:
-        ready = self.roster.ready()
-        answers = await asyncio.gather(*(self._tags(status) for status in ready))
-        for status, tags in zip(ready, answers, strict=True):
-            if tags is not None:
-                self.roster.learn(status.worker, tags)
-        self._refreshed_at = asyncio.get_running_loop().time()
-        self._tell_scheduler()
-
-    async def _tags(self, status: WorkerStatus) -> Mapping[str, Any] | None:
-        try:
-            async with asyncio.timeout(_LIST_S):
-                return await self._client(status).tags()
-        except (WorkerUnreachableError, TimeoutError) as error:
-            _log.warning(
-                "model list not readable; the last one stays", worker=status.worker, error=str(error)
-            )
-            return None
+    def store_changed(self) -> None:
+        """Look at once at what the workers have: a model was pulled, created, copied or deleted."""
+        self._catalogues.store_changed()
 
     async def _learn(self, variant: Variant) -> None:
         """Read a model's header once, so that its memory can be estimated."""
@@ -274,7 +263,7 @@ class Fleet:
 
     async def _read_details(self, status: WorkerStatus, row: ModelRow) -> None:
         try:
-            async with asyncio.timeout(_LIST_S):
+            async with asyncio.timeout(_HEADER_S):
                 details = await self._client(status).details(row)
         except (WorkerUnreachableError, TimeoutError) as error:
             _log.warning("model not shown; asked again later", model=row.name, error=str(error))
@@ -312,10 +301,9 @@ class Fleet:
             WorkerRefusedError: the engine says no, or needs longer than `load_timeout`.
             WorkerUnreachableError: the worker went away.
         """
-        self._moves[instance] += 1
         status, row = self._target(instance, variant)
         try:
-            with self.roster.passed.used(variant):
+            with self._move(instance), self.roster.passed.used(variant):
                 async with asyncio.timeout(self._load_timeout_s):
                     after = await self._client(status).load(
                         row,
@@ -338,9 +326,8 @@ class Fleet:
 
     async def unload(self, instance: Instance, variant: Variant) -> None:
         """Unload a model; returns when it, or the worker, is gone."""
-        self._moves[instance] += 1
         try:
-            with self.roster.passed.used(variant):
+            with self._move(instance), self.roster.passed.used(variant):
                 await self._unload(instance, variant)
         finally:
             held = self.roster.held.get(instance, {})
@@ -366,6 +353,15 @@ class Fleet:
             except (WorkerRefusedError, WorkerUnreachableError, TimeoutError) as error:
                 _log.warning("unload failed; trying again", worker=str(instance), error=str(error))
                 await asyncio.sleep(_AGAIN_S)
+
+    @contextmanager
+    def _move(self, instance: Instance) -> Iterator[None]:
+        self._moves[instance] += 1
+        self._moving[instance] += 1
+        try:
+            yield
+        finally:
+            self._moving[instance] -= 1
 
     def _target(self, instance: Instance, variant: Variant) -> tuple[WorkerStatus, ModelRow]:
         status = self.roster.status(instance)

@@ -139,15 +139,20 @@ class Roster:
         """Return all workers for the scheduler."""
         return tuple(self._view(status) for status in self.statuses)
 
-    def learn(self, worker: str, tags: Mapping[str, Any]) -> None:
-        """Take a worker's /api/tags answer; rows without a usable name or digest are left out."""
+    def learn(self, worker: str, tags: Mapping[str, Any]) -> bool:
+        """Take a worker's /api/tags answer and return whether it says anything new.
+
+        Rows without a usable name or digest are left out.
+        """
         rows: dict[str, ModelRow] = {}
         for row in tags.get("models") or []:
             name, listed = row.get("name"), listed_as(row)
             key = key_of(name) if isinstance(name, str) else None
             if key is not None and listed:
                 rows[key] = ModelRow(name, self._variant(key, listed), row)
+        is_new = self.catalogues.get(worker) != rows
         self.catalogues[worker] = rows
+        return is_new
 
     def learn_details(self, row: ModelRow, details: ModelDetails) -> None:
         """Take a worker's /api/show answer; names that turn out to share their weights become one variant."""
