@@ -1,0 +1,152 @@
+"""What each request of the clients' port passes before anything else, and what every answer carries.
+
+In order: a request id; whether the page or host that asks may ask at all; whether the target is written as
+its route is. Answers get the id, Retry-After where it is worth to come again, and CORS headers. Whatever is
+refused outside of a surface's own handlers gets the shape that clients of that path can read. Decides no
+more than the order; who may ask is `origins.py`'s.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import unquote
+
+import structlog
+from aiohttp import hdrs, web
+
+from gateway.http.origins import Origins, preflight
+from gateway.surfaces.surface import BadRequestError, Surface
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+REQUEST_ID: Final = "request_id"
+"""Under this key a request holds its id: the client's own if it is sane."""
+REQUEST_ID_HEADER: Final = "X-Request-Id"
+_SANE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+
+_COME_AGAIN: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+_COME_AGAIN_S: Final = "5"
+"""For what is refused without saying when; the SDKs honour 1 to 30."""
+_MOST_REMEMBERED: Final = 100
+_MOST_CHARACTERS: Final = 200
+_PLAIN_TEXTS: Final = {404: "404 page not found", 405: "405 method not allowed"}
+"""What Ollama's own router says; clients of /api know these."""
+
+_log = structlog.get_logger("edge")
+
+
+def chosen_id(wanted: str | None) -> str:
+    """Return the id that a client gave its request, so that its logs match ours, or a new one."""
+    return wanted if wanted is not None and _SANE_ID.match(wanted) else secrets.token_hex(8)
+
+
+def plain_path(target: str) -> str | None:
+    """Return the decoded path of a request's target, or None of one that is written oddly.
+
+    Routes are allow-listed by their exact path. `//api/chat` or `/api/../x` is none of them, however an
+    application in between or behind would read it.
+    """
+    path = target.partition("?")[0].partition("#")[0]
+    if "://" in path:  # absolute-form, as to a proxy
+        path = "/" + path.partition("://")[2].partition("/")[2]
+    decoded = unquote(path)
+    segments = decoded.split("/")
+    if segments[0] or "\\" in decoded or not {".", ".."}.isdisjoint(segments) or "" in segments[1:-1]:
+        return None
+    return decoded
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """The outermost layer of one application."""
+
+    origins: Origins
+    surface_of: Callable[[str], Surface]
+    """Whose errors clients of a path understand."""
+    _told: set[str] = field(default_factory=set)
+    """Origins and hosts whose refusal stands in the log."""
+
+    def install(self, app: web.Application) -> None:
+        """Take the outermost place in an application."""
+        app.middlewares.insert(0, web.middleware(self._pass))
+        app.on_response_prepare.append(self._complete)
+
+    async def _pass(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        request[REQUEST_ID] = chosen_id(request.headers.get(REQUEST_ID_HEADER))
+        origin, host = request.headers.get(hdrs.ORIGIN, ""), _host_of(request)
+        if not self.origins.admits(origin, host):
+            self._tell(origin, host)
+            return web.Response(status=HTTPStatus.FORBIDDEN)
+        if request.method == hdrs.METH_OPTIONS and self.origins.shares(origin):
+            asked = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, "")
+            return web.Response(status=HTTPStatus.NO_CONTENT, headers=preflight(asked))
+        if not _as_routed(request):
+            return self._refused(request, web.HTTPNotFound())
+        try:
+            return await handler(request)
+        except BadRequestError as error:
+            return self._refusal(request, error.status, error.message)
+        except web.HTTPNotFound as error:
+            return self._elsewhere(request) or self._refused(request, error)
+        except web.HTTPClientError as error:
+            return self._refused(request, error)
+
+    async def _complete(self, request: web.Request, response: web.StreamResponse) -> None:
+        headers = response.headers
+        headers.setdefault(REQUEST_ID_HEADER, request.get(REQUEST_ID) or chosen_id(None))
+        headers.popall(hdrs.SERVER, None)
+        if response.status in _COME_AGAIN:
+            headers.setdefault(hdrs.RETRY_AFTER, _COME_AGAIN_S)
+        headers.update(self.origins.headers(request.headers.get(hdrs.ORIGIN, "")))
+
+    def _tell(self, origin: str, host: str) -> None:
+        """Write each origin and host once: a page may ask a thousand times."""
+        asked = f"{origin} {host}"[:_MOST_CHARACTERS]
+        if asked in self._told or len(self._told) >= _MOST_REMEMBERED:
+            return
+        self._told.add(asked)
+        advice = "allow a page's origin in gateway.cors_origins; address a loopback server as localhost"
+        _log.warning("refused an origin or host", origin=origin[:200], host=host[:200], advice=advice)
+
+    def _elsewhere(self, request: web.Request) -> web.Response | None:
+        """Return the way to the route without the closing slash, which Ollama's router shows too."""
+        path = request.path.removesuffix("/")
+        known = (resource.canonical for resource in request.app.router.resources())
+        if path == request.path or plain_path(request.raw_path) is None or path not in known:
+            return None
+        moved = HTTPStatus.MOVED_PERMANENTLY if request.method == "GET" else HTTPStatus.TEMPORARY_REDIRECT
+        query = f"?{request.query_string}" if request.query_string else ""
+        return web.Response(status=moved, headers={hdrs.LOCATION: path + query})
+
+    def _refused(self, request: web.Request, error: web.HTTPException) -> web.Response:
+        allow = {hdrs.ALLOW: error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else {}
+        plain = _PLAIN_TEXTS.get(error.status)
+        if plain is not None and not request.path.startswith("/v1/"):
+            return web.Response(status=error.status, text=plain, headers=allow)
+        text = f"{plain}: {request.method} {request.path}" if plain is not None else error.text or ""
+        response = self._refusal(request, error.status, text)
+        response.headers.update(allow)
+        return response
+
+    def _refusal(self, request: web.Request, status: int, message: str) -> web.Response:
+        body = self.surface_of(request.path).error(status, message)
+        return web.Response(status=status, body=body, content_type="application/json", charset="utf-8")
+
+
+def _host_of(request: web.Request) -> str:
+    """Return the host that is addressed: a target in absolute form goes before the header."""
+    return request.rel_url.authority or request.headers.get(hdrs.HOST, "")
+
+
+def _as_routed(request: web.Request) -> bool:
+    """Whether the target is, letter for letter, the route that the router took it for."""
+    path = plain_path(request.raw_path)
+    resource = request.match_info.route.resource
+    if path is None or resource is None:
+        return resource is None
+    return not isinstance(resource, web.PlainResource) or path == resource.canonical
