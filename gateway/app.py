@@ -23,17 +23,21 @@ from gateway.external_link import ExternalLink, Surroundings
 from gateway.fleet import Fleet
 from gateway.fleet_link import follow
 from gateway.http.admin import AdminHandlers
-from gateway.http.app import admin_application, client_application
+from gateway.http.app import admin_application, client_application, error_body
 from gateway.http.inference import InferenceHandlers
 from gateway.http.listing import ListingHandlers
+from gateway.http.origins import Origins
+from gateway.http.server import ClientRunner
 from gateway.learning import Learning
 from gateway.relay.sockets import worker_socket
 from gateway.relay.upstream import Upstream
 from gateway.runtime import Runtime
 from gateway.scheduling.residency import quiet
 from gateway.scheduling.scheduler import Scheduler
+from gateway.shown import Shows
 from supervisor.contract.config import Config, SchedulingConfig
 from supervisor.contract.runtime_dir import GATEWAY_SOCKET, SUPERVISOR_SOCKET
+from supervisor.contract.values import is_loopback
 
 _log = structlog.get_logger("gateway")
 
@@ -105,7 +109,8 @@ async def running(config: Config, ports: Ports) -> AsyncIterator[Fleet]:
             idle_timeout_s=config.gateway.idle_timeout,
             on_failure=external.request_failed,
         )
-        runners = _runners(config, fleet, runtime, upstream, session)
+        origins = _origins(config, ports.listener)
+        runners = _runners(config, fleet, runtime, upstream, session, origins)
         for runner in runners:
             stack.push_async_callback(runner.cleanup)
         await _listen(runners, ports)
@@ -143,7 +148,12 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 
 def _runners(
-    config: Config, fleet: Fleet, runtime: Runtime, upstream: Upstream, session: aiohttp.ClientSession
+    config: Config,
+    fleet: Fleet,
+    runtime: Runtime,
+    upstream: Upstream,
+    session: aiohttp.ClientSession,
+    origins: Origins,
 ) -> tuple[web.AppRunner, web.AppRunner]:
     inference = InferenceHandlers(
         fleet,
@@ -154,21 +164,19 @@ def _runners(
         rng=random.Random(),  # noqa: S311 -- spreads retries, guards nothing
     )
     admin = AdminHandlers(fleet, runtime)
-    listing = ListingHandlers(fleet, runtime, session)
-    clients = client_application(inference, listing, admin, max_body_bytes=config.gateway.max_body_size)
-    return _runner(clients), _runner(admin_application(admin))
-
-
-def _runner(app: web.Application) -> web.AppRunner:
-    """`handler_cancellation`: a handler whose client left must hear of it, or its slot is never freed."""
-    return web.AppRunner(
-        app,
-        handler_cancellation=True,
-        access_log=None,
-        shutdown_timeout=_FINISH_S,
-        keepalive_timeout=75.0,
-        handle_signals=False,
+    listing = ListingHandlers(fleet, runtime, Shows(session, fleet.roster))
+    limit_bytes = config.gateway.max_body_size
+    clients = client_application(inference, listing, admin, origins, max_body_bytes=limit_bytes)
+    operator = web.AppRunner(
+        admin_application(admin), handler_cancellation=True, access_log=None, shutdown_timeout=_FINISH_S
     )
+    return ClientRunner(clients, error_body, shutdown_timeout_s=_FINISH_S), operator
+
+
+def _origins(config: Config, listener: socket.socket) -> Origins:
+    """Return who may call: where only this machine reaches the port, under its own names."""
+    host = str(listener.getsockname()[0])
+    return Origins(config.gateway.cors_origins, loopback=is_loopback(host), hostname=socket.gethostname())
 
 
 async def _listen(runners: tuple[web.AppRunner, web.AppRunner], ports: Ports) -> None:

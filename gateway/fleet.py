@@ -34,6 +34,9 @@ _AGAIN_S: Final = 0.5
 _MOST_AGAIN_S: Final = 10.0
 _ACQUAINT_S: Final = 15.0
 """For what a worker has and holds."""
+_FIRST_LIST_S: Final = 1.0
+"""For somebody who wants to see lists before there is one."""
+_COMING: Final = (WorkerState.STARTING, WorkerState.READY)
 _HEADER_S: Final = 4.0
 """For a model's header that a client waits for: clients give up after 10 s."""
 
@@ -243,11 +246,16 @@ class Fleet:
 
     def _settled(self) -> bool:
         """Workers may have different stores, so a model that one lacks may be on the next one to come."""
-        known, coming = self.roster.catalogues, (WorkerState.STARTING, WorkerState.READY)
-        return bool(known) and all(s.worker in known for s in self.roster.statuses if s.state in coming)
+        known = self.roster.catalogues
+        return bool(known) and all(s.worker in known for s in self.roster.statuses if s.state in _COMING)
 
     async def refresh(self, max_age_s: float) -> None:
-        """Let the model lists of all workers be no older than that, if they answer within a moment."""
+        """Let the model lists of all workers be no older than that, if they answer within a moment.
+
+        While the first workers are coming up and no list is known at all, waits a little for one.
+        """
+        if not self.roster.catalogues and any(s.state in _COMING for s in self.roster.statuses):
+            await self._wait_for(lambda: bool(self.roster.catalogues), _FIRST_LIST_S)
         await self._catalogues.refresh(max_age_s)
 
     def store_changed(self) -> None:

@@ -184,7 +184,7 @@ class Roster:
         alias = next((real for real, wish in self.wishes.items() if key in map(key_of, wish.aliases)), None)
         wanted = key if alias is None else key_of(alias)
         for status in self.statuses:
-            row = self._allowed_rows(status).get(wanted or "")
+            row = self.allowed_rows(status).get(wanted or "")
             if row is not None:
                 return Target(row.variant, name if alias is None else alias, row.name)
         return None
@@ -253,11 +253,11 @@ class Roster:
 
     def variant_with(self, base: Variant, options: Options) -> Variant:
         """Return the variant of a model that has these options, which may be the base itself."""
-        return with_options(base, options, (self.own_options(s, base) for s in self._servers(base)))
+        return with_options(base, options, (self.own_options(s, base) for s in self.servers(base)))
 
     def refusing(self, variant: Variant) -> list[str]:
         """Return the options for which no worker would run the variant; none when some worker does."""
-        servers = self._servers(variant)
+        servers = self.servers(variant)
         if any(_runs(status, variant) for status in servers):
             return []
         return [name for name, _ in variant.options if not any(honours(s.engine, name) for s in servers)]
@@ -265,7 +265,7 @@ class Roster:
     def is_kept_everywhere(self, variant: Variant) -> bool:
         """Whether every worker that may serve the model has to hold just this variant of it."""
         bounds = self.bounds().get(variant)
-        return bounds is not None and bounds.least >= len(self._servers(variant))
+        return bounds is not None and bounds.least >= len(self.servers(variant))
 
     def knows(self, variant: Variant) -> bool:
         """Whether some name stands for the variant, or a request brought it."""
@@ -280,12 +280,12 @@ class Roster:
         """Return all that is known of the same weights, itself included: an Ollama unloads them as one."""
         return [variant, *(v for v in self.passed if v.digest == variant.digest and v != variant)]
 
-    def _servers(self, variant: Variant) -> list[WorkerStatus]:
+    def servers(self, variant: Variant) -> list[WorkerStatus]:
         """Return the workers that may serve the weights, whether they are up or not."""
         return [
             status
             for status in self.statuses
-            if any(row.variant.digest == variant.digest for row in self._allowed_rows(status).values())
+            if any(row.variant.digest == variant.digest for row in self.allowed_rows(status).values())
         ]
 
     def holder(self, variant: Variant) -> tuple[WorkerStatus, ModelRow] | None:
@@ -309,7 +309,7 @@ class Roster:
         """Return every model that some worker may serve, once, by name."""
         merged: dict[str, ModelRow] = {}
         for status in self.statuses:
-            for key, row in self._allowed_rows(status).items():
+            for key, row in self.allowed_rows(status).items():
                 merged.setdefault(key, row)
         return sorted(merged.values(), key=lambda row: row.name)
 
@@ -345,7 +345,8 @@ class Roster:
     def _is_ready(self, status: WorkerStatus) -> bool:
         return status.state is WorkerState.READY and instance_of(status) in self.introduced
 
-    def _allowed_rows(self, status: WorkerStatus) -> dict[str, ModelRow]:
+    def allowed_rows(self, status: WorkerStatus) -> dict[str, ModelRow]:
+        """Return what a worker has and may serve, by the keys of the names."""
         rows = self.catalogues.get(status.worker, {})
         if status.models is None:
             return rows
@@ -368,7 +369,7 @@ class Roster:
         )
 
     def _servable(self, status: WorkerStatus) -> dict[Variant, int]:
-        rows = self._allowed_rows(status).values()
+        rows = self.allowed_rows(status).values()
         sizes = {row.variant.digest: row.size_bytes for row in rows}
         passed = [v for v in self.passed if v.digest in sizes and _runs(status, v)]
         variants = [*(row.variant for row in rows), *passed]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,11 +10,12 @@ from aiohttp import web
 
 from gateway.decisions import UnknownRequestError
 from gateway.fleet import Fleet
-from gateway.http.listing import expires_at, resident_row
+from gateway.http.listing import held_by
 from gateway.roster import instance_of
 from gateway.runtime import Runtime
 from gateway.scheduling.names import Variant
 from gateway.scheduling.residency import Phase, Replica, WorkerResidency
+from gateway.surfaces import residents
 from supervisor.contract.fleet import WorkerStatus
 
 
@@ -60,12 +61,13 @@ class AdminHandlers:
         }
 
     def _replica(self, worker: WorkerResidency, variant: Variant, replica: Replica) -> dict[str, Any]:
-        row = self._fleet.roster.model_on(worker.view.instance.worker, variant)
-        if row is None:
-            return {"name": variant.digest[:12], "phase": replica.phase}
         pinned = (worker.view.instance, variant) in self._runtime.scheduler.protected()
-        stays = expires_at(replica, time.monotonic(), datetime.now(UTC), pinned=pinned)
-        shown = resident_row(row, worker, replica, stays if replica.phase is Phase.RESIDENT else "")
+        held = held_by(self._fleet, worker, variant, replica, pinned=pinned)
+        if held is None:
+            return {"name": variant.digest[:12], "phase": replica.phase}
+        shown = residents.row(held, asyncio.get_running_loop().time(), datetime.now(UTC))
+        if replica.phase is not Phase.RESIDENT:
+            shown["expires_at"] = ""
         return {**shown, "phase": "draining" if replica.draining else replica.phase}
 
     def _queue(self) -> list[dict[str, Any]]:

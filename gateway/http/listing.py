@@ -1,43 +1,50 @@
 """What there is and what runs, for clients: tags, ps, show, version, /v1/models.
 
-Decides how the merged lists look. The lists themselves are the roster's and the scheduler's; a worker is
-asked only for fresh tags and for a model's details.
+The order of steps and nothing else. How lists look is decided in `surfaces`, which names there are in
+`offers`, when workers are asked in `catalogues` and `shown`; what runs is the scheduler's to say, and no
+worker is asked for it.
 """
 
 from __future__ import annotations
 
-import time
+import asyncio
+import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from http import HTTPStatus
-from math import inf
 from typing import Any, Final
 
-import aiohttp
 from aiohttp import web
 
 from gateway.fleet import Fleet
-from gateway.roster import ModelRow, key_of, names_in_words
+from gateway.offers import offered, offers
 from gateway.runtime import Runtime
+from gateway.scheduling.names import Variant
 from gateway.scheduling.residency import Phase, Replica, WorkerResidency
+from gateway.shown import NotShownError, Shows
+from gateway.surfaces import model_lists, residents
+from gateway.surfaces.model_lists import ANTHROPIC_HEADER, Listed, anthropic_error
 from gateway.surfaces.openai import error_object
-from gateway.surfaces.surface import BadRequestError, addressed, read_object
+from gateway.surfaces.residents import Held
+from gateway.surfaces.show import check_name, for_client, read_show
+from gateway.surfaces.surface import BadRequestError
+from supervisor.contract.fleet import DeviceKind
 from supervisor.contract.wire import OLLAMA_API_VERSION, RUNNING_TEXT, model_not_found
 
-TAGS_MAX_AGE_S: Final = 2.0
-"""A change of a store is seen this soon."""
-_FOR_EVER: Final = "2318-01-01T00:00:00Z"
-"""Ollama tells a time as far away for a model that stays."""
+_MAX_AGE_S: Final = 2.0
+"""A change of a store that was not made through the gateway is seen this soon."""
+_SOON_S: Final = "2"
+"""When to ask again for a model whose workers are coming up."""
 
 
 class ListingHandlers:
     """Handlers of the routes that need no slot."""
 
-    def __init__(self, fleet: Fleet, runtime: Runtime, session: aiohttp.ClientSession) -> None:
-        """Share the gateway's session."""
+    def __init__(self, fleet: Fleet, runtime: Runtime, shows: Shows) -> None:
+        """Look at fleet and scheduler; change neither."""
         self._fleet = fleet
         self._runtime = runtime
-        self._session = session
+        self._shows = shows
 
     async def root(self, _: web.Request) -> web.Response:
         """Say what Ollama's clients look for."""
@@ -49,102 +56,106 @@ class ListingHandlers:
 
     async def tags(self, _: web.Request) -> web.Response:
         """List the models of all workers, each once."""
-        return web.json_response({"models": [dict(row.row) for row in await self._models()]})
+        return web.json_response(model_lists.tags(await self._models()))
 
-    async def openai_models(self, _: web.Request) -> web.Response:
-        """List the same as OpenAI does."""
-        return web.json_response(
-            {"object": "list", "data": [_openai_model(row) for row in await self._models()]}
-        )
+    async def v1_models(self, request: web.Request) -> web.Response:
+        """List the same as OpenAI does, or Anthropic to its own clients."""
+        models = await self._models()
+        if ANTHROPIC_HEADER not in request.headers:
+            return _json(model_lists.openai_list(models))
+        try:
+            return _json(model_lists.anthropic_list(models, request.query))
+        except BadRequestError as error:
+            return _v1_error(request, error.status, error.message)
 
-    async def openai_model(self, request: web.Request) -> web.Response:
-        """Describe one model as OpenAI does."""
+    async def v1_model(self, request: web.Request) -> web.Response:
+        """Describe one model in the same two ways."""
         name = request.match_info["model"]
-        row = next((row for row in await self._models() if key_of(row.name) == key_of(name)), None)
-        if row is not None:
-            return web.json_response({**_openai_model(row), "id": name})
-        return web.json_response(error_object(404, model_not_found(name)), status=HTTPStatus.NOT_FOUND)
+        try:
+            check_name(name)
+        except BadRequestError as error:
+            return _v1_error(request, error.status, error.message)
+        model = await self._find(name)
+        if model is None:
+            return _v1_error(request, HTTPStatus.NOT_FOUND, model_not_found(name))
+        anthropic = ANTHROPIC_HEADER in request.headers
+        shape = model_lists.anthropic_model if anthropic else model_lists.openai_model
+        return _json(shape(model, name))
 
     async def ps(self, _: web.Request) -> web.Response:
-        """List the resident replicas, with their worker and slots in extra fields."""
-        return web.json_response({"models": list(self._residents())})
+        """List the resident replicas, with worker, GPUs and slots in extra fields."""
+        now, wall = asyncio.get_running_loop().time(), datetime.now(UTC)
+        return web.json_response(residents.ps(list(self._residents()), now, wall))
 
     async def show(self, request: web.Request) -> web.Response:
-        """Pass the question on to a worker that has the model."""
-        body = await request.read()
+        """Tell all about one model, as a worker that has it does."""
         try:
-            asked = read_object(body)
+            asked = read_show(await request.read())
+            model = await self._find(asked.model)
+            if model is None:
+                return _error(HTTPStatus.NOT_FOUND, model_not_found(asked.model))
+            shown = await self._shows.show(asked, model)
         except BadRequestError as error:
-            return web.json_response({"error": error.message}, status=error.status)
-        name = asked.get("model") or asked.get("name") or ""
-        target = await self._fleet.resolve(str(name), TAGS_MAX_AGE_S) if name else None
-        holder = self._fleet.roster.holder(target.variant) if target is not None else None
-        if target is None or holder is None:
-            text = f"{model_not_found(str(name))}; {names_in_words(self._fleet.roster.models())}"
-            return web.json_response({"error": text}, status=HTTPStatus.NOT_FOUND)
-        return await self._ask(
-            holder[0].base_url + "/api/show", addressed(body, model=target.name, options={})
-        )
+            return _error(error.status, error.message)
+        except NotShownError as error:
+            return _error(error.status, str(error))
+        body = shown.body
+        if shown.status == HTTPStatus.OK:
+            body = for_client(body, asked.model, request.headers.get("User-Agent", ""))
+        return web.Response(status=shown.status, body=body, content_type="application/json", charset="utf-8")
 
-    async def _ask(self, url: str, body: bytes) -> web.Response:
-        headers = {"Content-Type": "application/json"}
-        try:
-            async with self._session.post(url, data=body, headers=headers) as response:
-                answer = await response.read()
-        except (aiohttp.ClientError, TimeoutError) as error:
-            text = f"the worker could not be asked: {error}"
-            return web.json_response({"error": text}, status=HTTPStatus.BAD_GATEWAY)
-        return web.Response(status=response.status, body=answer, content_type="application/json")
+    async def _models(self) -> list[Listed]:
+        await self._fleet.refresh(_MAX_AGE_S)
+        return list(offers(self._fleet.roster).values())
 
-    async def _models(self) -> list[ModelRow]:
-        await self._fleet.refresh(TAGS_MAX_AGE_S)
-        return self._fleet.roster.models()
+    async def _find(self, name: str) -> Listed | None:
+        """Look for a name in the lists; in those of all workers afresh before it is given up."""
+        await self._fleet.refresh(_MAX_AGE_S)
+        model = offered(self._fleet.roster, name)
+        if model is None and await self._fleet.resolve(name, _MAX_AGE_S) is not None:
+            model = offered(self._fleet.roster, name)
+        return model
 
-    def _residents(self) -> Iterator[dict[str, Any]]:
-        now, wall, kept = time.monotonic(), datetime.now(UTC), self._runtime.scheduler.protected()
+    def _residents(self) -> Iterator[Held]:
+        kept = self._runtime.scheduler.protected()
         for worker in self._runtime.scheduler.workers:
             for variant, replica in worker.replicas.items():
-                row = self._fleet.roster.model_on(worker.view.instance.worker, variant)
-                if row is not None and replica.phase is Phase.RESIDENT:
-                    pinned = (worker.view.instance, variant) in kept
-                    stays = expires_at(replica, now, wall, pinned=pinned)
-                    yield resident_row(row, worker, replica, stays)
+                pinned = (worker.view.instance, variant) in kept
+                held = held_by(self._fleet, worker, variant, replica, pinned=pinned)
+                if held is not None and replica.phase is Phase.RESIDENT:
+                    yield held
 
 
-def resident_row(row: ModelRow, worker: WorkerResidency, replica: Replica, expires: str) -> dict[str, Any]:
-    """Return a row as /api/ps gives it, and Corral's extra fields behind."""
-    resident = replica.resident
-    return {
-        "name": row.name,
-        "model": row.name,
-        "size": replica.size_bytes,
-        "digest": row.digest,
-        "details": row.row.get("details") or {},
-        "expires_at": expires,
-        "size_vram": resident.size_vram_bytes if resident is not None else 0,
-        "context_length": resident.context_length if resident is not None else 0,
-        "worker": worker.view.instance.worker,
-        "num_parallel": replica.slots,
-        "busy": len(replica.busy),
-    }
+def held_by(
+    fleet: Fleet, worker: WorkerResidency, variant: Variant, replica: Replica, *, pinned: bool
+) -> Held | None:
+    """Return what is known of a replica; None when no store has its model any more."""
+    status = fleet.roster.status(worker.view.instance)
+    row = fleet.roster.model_on(worker.view.instance.worker, variant)
+    if row is None:
+        return None
+    devices = status.devices if status is not None else ()
+    return Held(
+        replica=replica,
+        name=row.name,
+        digest=row.digest,
+        details=row.row.get("details") or {},
+        worker=worker.view.instance.worker,
+        gpus=[(device.id, device.label) for device in devices if device.kind is DeviceKind.GPU],
+        pinned=pinned,
+    )
 
 
-def expires_at(replica: Replica, now: float, wall: datetime, *, pinned: bool) -> str:
-    """Return when the gateway will unload a replica: for a busy one, if its requests ended now."""
-    until = replica.would_stay_until(now) if replica.busy else replica.stays_until
-    if pinned or until == inf:
-        return _FOR_EVER
-    moment = wall + timedelta(seconds=until - now)
-    return moment.isoformat().replace("+00:00", "Z")
+def _json(answer: dict[str, Any], status: int = HTTPStatus.OK) -> web.Response:
+    """Answer as Ollama does under /v1: without a charset."""
+    return web.Response(status=status, body=json.dumps(answer).encode(), content_type="application/json")
 
 
-def _openai_model(row: ModelRow) -> dict[str, Any]:
-    return {"id": row.name, "object": "model", "created": _created(row), "owned_by": "library"}
+def _v1_error(request: web.Request, status: int, message: str) -> web.Response:
+    shape = anthropic_error if ANTHROPIC_HEADER in request.headers else error_object
+    return _json(shape(status, message), status)
 
 
-def _created(row: ModelRow) -> int:
-    text = row.row.get("modified_at")
-    try:
-        return int(datetime.fromisoformat(str(text)).timestamp())
-    except ValueError:
-        return 0
+def _error(status: int, message: str) -> web.Response:
+    headers = {"Retry-After": _SOON_S} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return web.json_response({"error": message}, status=status, headers=headers)
