@@ -34,7 +34,7 @@ _MOST_WISHES: Final = 32
 """Tenants whose keep-alive is remembered for a replica; those that passed are forgotten first."""
 
 
-_UNKNOWN: Final = Rejection(RejectReason.UNKNOWN_MODEL, "no worker serves this model")
+UNKNOWN: Final = Rejection(RejectReason.UNKNOWN_MODEL, "no worker serves this model")
 
 # Requests -------------------------------------------------------------------------
 
@@ -44,7 +44,7 @@ def arrived(state: State, event: Arrived, now: float) -> None:
     model = state.models.get(event.variant)
     rejection = _admission(model, returning=bool(event.avoid))
     if rejection is not None or model is None:
-        state.out.append(Reject(event.request, rejection or _UNKNOWN))
+        state.out.append(Reject(event.request, rejection or UNKNOWN))
         return
     if not event.avoid:
         state.estimates.arrived(event.variant, now)
@@ -61,7 +61,7 @@ def arrived(state: State, event: Arrived, now: float) -> None:
 
 def _admission(model: ModelState | None, *, returning: bool) -> Rejection | None:
     if model is None or not model.servers:
-        return _UNKNOWN
+        return UNKNOWN
     if not model.replicas and model.too_large is not None:
         return Rejection(RejectReason.NO_MEMORY, model.too_large)
     if returning or model.free or len(model.queue) < model.queue_bound:

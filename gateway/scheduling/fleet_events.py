@@ -7,7 +7,7 @@ from heapq import heappop
 from math import inf
 from typing import Final
 
-from gateway.scheduling.events import refuse, unload
+from gateway.scheduling.events import UNKNOWN, refuse, unload
 from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.placement import fits_nowhere
 from gateway.scheduling.queues import Weighing
@@ -85,8 +85,16 @@ def _bound(state: State, model: ModelState) -> None:
     model.queue_bound = sum(view.max_queue for view in views)
     slots = max((view.num_parallel for view in views), default=1)
     model.queue.reweigh(Weighing(state.policy.late_weight, state.policy.tenant_cap * slots))
-    if model.queue:
+    if model.queue and not model.servers:
+        _refuse_all(state, model)  # it was deleted
+    elif model.queue:
         state.touch(model)
+
+
+def _refuse_all(state: State, model: ModelState) -> None:
+    """Whoever still waits would wait in vain."""
+    for waiting in list(model.queue.all()):
+        refuse(state, waiting.request, UNKNOWN)
 
 
 def _settle_all_on(state: State, worker: WorkerResidency) -> None:
