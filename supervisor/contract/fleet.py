@@ -78,6 +78,11 @@ class WorkerStatus(BaseModel):
     """What the models on this worker may take together."""
     models: tuple[str, ...] | None
     """Names this worker is dedicated to; None is any."""
+    store: str = ""
+    """Directory to which this worker writes models: workers with the same one see each other's changes.
+    Empty when nobody told: a worker that somebody else runs has a store of its own."""
+    prunes: bool = False
+    """It may delete what nothing in its store refers to; what replaces models is best done by this one."""
 
 
 class FleetSnapshot(BaseModel):

@@ -58,4 +58,6 @@ def _stopped(spec: WorkerSpec, since_unix: float) -> WorkerStatus:
         keep_alive_s=spec.keep_alive_s,
         memory_bytes=spec.memory_bytes,
         models=spec.models,
+        store=spec.store,
+        prunes=spec.prunes,
     )
