@@ -78,15 +78,9 @@ class Edge:
 
     async def _pass(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         request[REQUEST_ID] = chosen_id(request.headers.get(REQUEST_ID_HEADER))
-        origin, host = request.headers.get(hdrs.ORIGIN, ""), _host_of(request)
-        if not self.origins.admits(origin, host):
-            self._tell(origin, host)
-            return web.Response(status=HTTPStatus.FORBIDDEN)
-        if request.method == hdrs.METH_OPTIONS and self.origins.shares(origin):
-            asked = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, "")
-            return web.Response(status=HTTPStatus.NO_CONTENT, headers=preflight(asked))
-        if not _as_routed(request):
-            return self._refused(request, web.HTTPNotFound())
+        answered = self._admission(request)
+        if answered is not None:
+            return answered
         try:
             return await handler(request)
         except BadRequestError as error:
@@ -95,6 +89,17 @@ class Edge:
             return self._elsewhere(request) or self._refused(request, error)
         except web.HTTPClientError as error:
             return self._refused(request, error)
+
+    def _admission(self, request: web.Request) -> web.Response | None:
+        """Return the answer to what no handler is to see."""
+        origin, host = request.headers.get(hdrs.ORIGIN, ""), _host_of(request)
+        if not self.origins.admits(origin, host):
+            self._tell(origin, host)
+            return web.Response(status=HTTPStatus.FORBIDDEN)
+        if request.method == hdrs.METH_OPTIONS and self.origins.shares(origin):
+            asked = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, "")
+            return web.Response(status=HTTPStatus.NO_CONTENT, headers=preflight(asked))
+        return None if _as_routed(request) else self._refused(request, web.HTTPNotFound())
 
     async def _complete(self, request: web.Request, response: web.StreamResponse) -> None:
         headers = response.headers

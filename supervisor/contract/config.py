@@ -29,6 +29,7 @@ from supervisor.contract.values import (
     Listen,
     Memory,
     ModelNameText,
+    Origin,
     Seconds,
     SizeBytes,
     Slots,
@@ -180,6 +181,9 @@ class GatewayConfig(_Section):
     """Between two chunks of an answer; then the worker is taken for hung."""
     max_body_size: SizeBytes = 256 * 2**20
     """Larger request bodies are refused with 413 (images travel in bodies)."""
+    cors_origins: tuple[Origin, ...] = ()
+    """Web pages of these origins may call from a browser: https://chat.example.com, with one * for any host
+    name, its beginning or any port (https://*.example.com, http://10.0.0.5:*), or * alone for all."""
 
 
 class SchedulingConfig(_Section):

@@ -24,6 +24,9 @@ _WORKER_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}\Z")
 _GPU_UUID: Final = re.compile(r"(GPU|MIG)-[0-9A-Za-z/-]+\Z")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _URL: Final = re.compile(r"https?://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?/?\Z")
+_ORIGIN: Final = re.compile(
+    r"[a-z][a-z0-9+.-]*://(\*|(\*\.)?[A-Za-z0-9_.-]+|\[[0-9a-fA-F:]+\])(:([0-9]{1,5}|\*))?\Z"
+)
 _CORES: Final = re.compile(r"[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*\Z")
 _MOST_SLOTS: Final = 256
 _PORTS: Final = range(1, 65536)
@@ -201,6 +204,15 @@ def _check_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _check_origin(value: str) -> str:
+    if value != "*" and (not _ORIGIN.match(value) or value.count("*") > 1):
+        raise ValueError(
+            f"{shown(value)} is no origin of web pages: write SCHEME://HOST[:PORT] and nothing behind, "
+            "such as https://chat.example.com, with at most one * for a host, its beginning or a port"
+        )
+    return value.lower()
+
+
 def _check_slots(value: object) -> object:
     whole = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST_SLOTS
     if value != "auto" and not whole:
@@ -254,6 +266,7 @@ SizeBytes = Annotated[int, BeforeValidator(parse_size), _number_or_text("integer
 Memory = Annotated[str, BeforeValidator(_check_memory), _text(f"^(auto|[0-9]{{1,3}}%|{_SIZE_TEXT})$")]
 ModelNameText = Annotated[str, AfterValidator(_check_model_name)]
 Listen = Annotated[str, AfterValidator(check_listen), _text(r"^.+:[0-9]{1,5}$")]
+Origin = Annotated[str, AfterValidator(_check_origin), _text(r"^(\*|[a-z][a-z0-9+.-]*://[^/]+)$")]
 WorkerUrl = Annotated[str, AfterValidator(_check_url), _text("^https?://[^/]+/?$")]
 Slots = Annotated[
     int | Literal["auto"],
