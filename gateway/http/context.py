@@ -15,7 +15,7 @@ from gateway.fleet import Fleet
 from gateway.http.request_log import RequestRecord
 from gateway.roster import Roster, Target
 from gateway.scheduling.names import Variant
-from gateway.surfaces.surface import BadRequestError, Facts, ParsedRequest, Surface, addressed
+from gateway.surfaces.surface import BadRequestError, Facts, ParsedRequest, Surface, addressed, readdressed
 from gateway.variants import MOST_VARIANTS, PASSED, OptionError, checked
 from supervisor.contract.fleet import WorkerStatus
 
@@ -110,4 +110,6 @@ def body_for(target: Target, variant: Variant, parsed: ParsedRequest, surface: S
     options = dict(variant.options) if surface.carries_context else {}
     if not options and target.name == parsed.facts.model:
         return parsed.body
+    if parsed.model_at is not None:
+        return readdressed(parsed.body, parsed.model_at, target.name)
     return addressed(parsed.body, model=target.name, options=options)

@@ -24,9 +24,11 @@ from gateway.fleet import Fleet
 from gateway.http.context import Contexts, body_for, note_context
 from gateway.http.refusals import Refusal, refusal_of
 from gateway.http.request_log import RequestRecord
+from gateway.http.speakers import Speakers
 from gateway.relay.outcome import (
     AttemptFailedError,
     Broken,
+    NoRoute,
     NotSent,
     Outcome,
     Refused,
@@ -35,14 +37,16 @@ from gateway.relay.outcome import (
     may_retry,
     status_of,
 )
-from gateway.relay.stream import EndOfStream, pump
+from gateway.relay.stream import AsItComes, EndOfStream, Passage, WholeFrames, pump
 from gateway.relay.upstream import Reply, Upstream
 from gateway.roster import Target, names_in_words
 from gateway.runtime import Lease, RejectedError, Runtime
 from gateway.scheduling.names import Instance, Variant
 from gateway.scheduling.types import Arrived, UnloadAsked
+from gateway.surfaces.echo import Echo
 from gateway.surfaces.identity import Caller
 from gateway.surfaces.surface import BadRequestError, Counts, Facts, Surface
+from gateway.workers.engines import worker_route
 from supervisor.contract.fleet import WorkerStatus
 from supervisor.contract.wire import model_not_found
 
@@ -55,16 +59,27 @@ class Exchange:
 
     request: web.Request
     surface: Surface
+    route: str
+    """As workers know it."""
+    target: Target
     facts: Facts
     body: bytes
     """What goes to the worker."""
+    content_type: str
     variant: Variant
     arrived_at: float
     deadline: float
     record: RequestRecord
     avoid: frozenset[Instance] = frozenset()
+    """Where it failed, or cannot be served."""
     breaks: int = 0
     """Attempts that broke off."""
+
+    @property
+    def echo(self) -> Echo | None:
+        """What has the answer name the model as the client did; None where the worker does it."""
+        asked = self.facts.model
+        return Echo(asked) if self.target.name != asked else None
 
     def arrival(self) -> Arrived:
         """Return the event of the next attempt; each has an id of its own."""
@@ -108,6 +123,7 @@ class InferenceHandlers:
         """`passes_options` is `scheduling.context: pass`; `rng` spreads retries."""
         self._fleet = fleet
         self._contexts = Contexts(fleet, passes_options)
+        self._speakers = Speakers(fleet.roster)
         self._runtime = runtime
         self._upstream = upstream
         self._request_timeout_s = request_timeout_s
@@ -156,10 +172,21 @@ class InferenceHandlers:
         variant = self._contexts.variant_of(parsed.facts, target, record)
         body = body_for(target, variant, parsed, surface)
         deadline = now + self._request_timeout_s
+        exchange = Exchange(
+            request=request,
+            surface=surface,
+            route=worker_route(route),
+            target=target,
+            facts=parsed.facts,
+            body=body,
+            content_type=parsed.content_type,
+            variant=variant,
+            arrived_at=now,
+            deadline=deadline,
+            record=record,
+        )
         with self._fleet.roster.passed.used(variant):
-            return await self._try(
-                Exchange(request, surface, parsed.facts, body, variant, now, deadline, record)
-            )
+            return await self._try(exchange)
 
     def _unload(self, target: Target, reply: Mapping[str, Any], record: RequestRecord) -> web.Response:
         for variant in self._fleet.roster.siblings(target.variant):
@@ -179,6 +206,7 @@ class InferenceHandlers:
 
     async def _attempt(self, exchange: Exchange) -> web.StreamResponse:
         instance: Instance | None = None
+        exchange.avoid |= self._speakers.unable(exchange.target, exchange.route)
         try:
             async with self._runtime.lease(exchange.arrival()) as lease:
                 instance = lease.grant.instance
@@ -191,12 +219,13 @@ class InferenceHandlers:
         record, instance = exchange.record, lease.grant.instance
         record.granted(lease.grant)
         try:
-            status = self._status(instance)
+            status = self._status(instance, exchange.route)
             note_context(self._fleet.roster, status, exchange.variant, record)
             sent_at = asyncio.get_running_loop().time()
             async with self._upstream.open(
-                status.base_url + exchange.request.path,
+                status.base_url + exchange.route,
                 exchange.body,
+                content_type=exchange.content_type,
                 request_id=record.id,
                 deadline=exchange.deadline,
             ) as reply:
@@ -207,6 +236,8 @@ class InferenceHandlers:
             exchange.failed(instance, error.outcome)
             if isinstance(error.outcome, Refused):
                 self._fleet.doubts.doubt(instance, str(error))
+            elif isinstance(error.outcome, NoRoute):
+                self._speakers.lacks(instance, exchange.route)
             raise
 
     def _began(self, exchange: Exchange, lease: Lease, reply: Reply, seconds: float) -> None:
@@ -223,36 +254,66 @@ class InferenceHandlers:
                 instance, f"{exchange.record.model} took {seconds:.1f} s to its first byte"
             )
 
-    def _status(self, instance: Instance) -> WorkerStatus:
+    def _status(self, instance: Instance, route: str) -> WorkerStatus:
         status = self._fleet.roster.status(instance)
         if status is None or not status.base_url:  # it went away between the grant and this moment
             raise AttemptFailedError(NotSent(f"{instance} is gone"))
+        if not self._speakers.can_serve(status, route):  # those who can have no room now
+            raise AttemptFailedError(NoRoute(f"{instance.worker} does not speak {route}"))
         return status
 
     async def _relay(self, exchange: Exchange, lease: Lease, reply: Reply) -> web.StreamResponse:
         surface, record = exchange.surface, exchange.record
-        response = web.StreamResponse(status=reply.status, headers=record.response_headers())
+        streams, echo = exchange.facts.stream and _is_ok(reply), exchange.echo
+        end = EndOfStream(surface.final_marks(exchange.route), surface.frame_end)
+        if echo is not None and not streams and _is_ok(reply):
+            return await _renamed(exchange, lease, reply, echo, end)
+        response = web.StreamResponse(status=reply.status, headers=_headers(surface, record))
         response.headers["Content-Type"] = reply.content_type
-        response.content_length = reply.content_length
+        response.content_length = reply.content_length if echo is None else None
         await response.prepare(exchange.request)
-        end = EndOfStream(surface.final_mark(exchange.request.path), surface.frame_end)
-        must_end = exchange.facts.stream and _is_ok(reply)
+        rewrite = echo.frames if echo is not None else None
+        passage: Passage = WholeFrames(surface.frame_end, rewrite) if streams else AsItComes()
         try:
-            await pump(reply.chunks(), response.write, end, must_end=must_end)
+            await pump(reply.chunks(), response.write, end, passage, must_end=streams)
             await response.write_eof()
         except StreamFailedError as error:
-            if exchange.facts.stream:
-                await response.write(surface.error_frame(str(error)))
+            if streams:
+                await response.write(passage.closing() + surface.error_frame(str(error), end.frames))
             record.finish("broken", status=reply.status, error=str(error))
             _abort(exchange.request)
         else:
-            counts = (
-                surface.counts(exchange.request.path, end.tail, end.frames) if _is_ok(reply) else Counts()
-            )
-            lease.ended_well = _is_ok(reply)
-            lease.output_tokens, lease.prompt_tokens = counts
-            record.finish("done", status=reply.status, counts=counts)
+            _ended(exchange, lease, reply, end)
         return response
+
+
+async def _renamed(
+    exchange: Exchange, lease: Lease, reply: Reply, echo: Echo, end: EndOfStream
+) -> web.Response:
+    """Answer with the whole body, in which the model has another name; until it is there, nothing is sent."""
+    try:
+        body = echo.body(b"".join([chunk async for chunk in reply.chunks()]))
+    except StreamFailedError as error:
+        outcome = error.outcome
+        raise AttemptFailedError(
+            Broken(0, outcome.why) if isinstance(outcome, Broken) else outcome
+        ) from error
+    end.add(body)
+    _ended(exchange, lease, reply, end)
+    headers = {**_headers(exchange.surface, exchange.record), "Content-Type": reply.content_type}
+    return web.Response(status=reply.status, body=body, headers=headers)
+
+
+def _ended(exchange: Exchange, lease: Lease, reply: Reply, end: EndOfStream) -> None:
+    """Tell scheduler and log of an answer that came whole."""
+    counts = exchange.surface.counts(exchange.route, end.tail, end.frames) if _is_ok(reply) else Counts()
+    lease.ended_well = _is_ok(reply) and exchange.facts.computes
+    lease.output_tokens, lease.prompt_tokens = counts
+    exchange.record.finish("done", status=reply.status, counts=counts)
+
+
+def _headers(surface: Surface, record: RequestRecord) -> dict[str, str]:
+    return {surface.id_header: record.id, **record.response_headers()}
 
 
 def _is_ok(reply: Reply) -> bool:
@@ -267,10 +328,12 @@ def _abort(request: web.Request) -> None:
 
 def _refuse(surface: Surface, record: RequestRecord, refusal: Refusal) -> web.Response:
     record.finish("refused", status=refusal.status, error=refusal.message)
-    headers = record.response_headers()
+    headers = _headers(surface, record)
     if refusal.retry_after_s is not None:
         headers["Retry-After"] = str(refusal.retry_after_s)
-    body = surface.error(refusal.status, refusal.message)
+    if refusal.status == HTTPStatus.NOT_IMPLEMENTED:
+        headers["X-Should-Retry"] = "false"  # the SDKs of OpenAI and Anthropic would try a 5xx again
+    body = surface.error(refusal.status, refusal.message, request_id=record.id)
     return web.Response(status=refusal.status, body=body, content_type="application/json", headers=headers)
 
 

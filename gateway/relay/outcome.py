@@ -42,7 +42,14 @@ class Broken:
     why: str
 
 
-Outcome = NotSent | Refused | TimedOut | Broken
+@dataclass(frozen=True, slots=True)
+class NoRoute:
+    """The worker does not know the API that was asked for, as an older server of its engine may not."""
+
+    why: str
+
+
+Outcome = NotSent | Refused | TimedOut | Broken | NoRoute
 
 FIRST_BACKOFF_S: Final = 0.05
 MAX_BACKOFF_S: Final = 5.0
@@ -74,7 +81,7 @@ def may_retry(outcome: Outcome, *, breaks: int) -> bool:
     breaking connections is suspected of killing workers, and must not get at all of them.
     """
     match outcome:
-        case NotSent() | Refused():
+        case NotSent() | Refused() | NoRoute():
             return True
         case Broken():
             return outcome.bytes_sent == 0 and breaks <= MAX_BREAKS
@@ -101,6 +108,8 @@ def describe(outcome: Outcome) -> str:
             return f"the worker gave no {outcome.phase} within {outcome.after_s:g} s"
         case Broken():
             return f"the worker broke off: {outcome.why}"
+        case NoRoute():
+            return outcome.why
         case _:
             assert_never(outcome)
 
@@ -114,5 +123,7 @@ def status_of(outcome: Outcome) -> int:
             return HTTPStatus.GATEWAY_TIMEOUT
         case NotSent() | Broken():
             return HTTPStatus.BAD_GATEWAY
+        case NoRoute():
+            return HTTPStatus.NOT_IMPLEMENTED
         case _:
             assert_never(outcome)

@@ -13,12 +13,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
+from typing import Final
 
 import aiohttp
 
 from gateway.relay.outcome import (
     AttemptFailedError,
     Broken,
+    NoRoute,
     NotSent,
     Outcome,
     Refused,
@@ -26,6 +28,9 @@ from gateway.relay.outcome import (
     TimedOut,
 )
 from supervisor.contract.wire import RUNNER_TERMINATED
+
+PAGE_NOT_FOUND: Final = b"404 page not found"
+"""What Ollama and our own worker answer to a route that they do not have; a model's 404 is JSON."""
 
 
 @dataclass(slots=True)
@@ -96,7 +101,9 @@ class Upstream:
         self._on_failure = on_failure
 
     @asynccontextmanager
-    async def open(self, url: str, body: bytes, *, request_id: str, deadline: float) -> AsyncIterator[Reply]:
+    async def open(
+        self, url: str, body: bytes, *, content_type: str, request_id: str, deadline: float
+    ) -> AsyncIterator[Reply]:
         """Send a request and yield its answer once its first bytes are there.
 
         `deadline` is in event-loop seconds. On the way out the connection is given back if the answer was
@@ -105,7 +112,7 @@ class Upstream:
         Raises:
             AttemptFailedError: nothing came that could go to the client.
         """
-        headers = {"Content-Type": "application/json", "X-Request-Id": request_id}
+        headers = {"Content-Type": content_type, "X-Request-Id": request_id}
         started = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout_at(deadline):
@@ -156,6 +163,8 @@ def failure_of(status: int, first: bytes) -> Outcome | None:
     """Return why an answer that begins so is none for the client, or None when it is."""
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         return Refused(status, error_text(first))
+    if status == HTTPStatus.NOT_FOUND and first.startswith(PAGE_NOT_FOUND):
+        return NoRoute("the worker does not know this API")
     if status == HTTPStatus.INTERNAL_SERVER_ERROR and RUNNER_TERMINATED.encode() in first:
         return Broken(0, error_text(first))
     return None if first else Broken(0, "the answer was empty")

@@ -35,6 +35,7 @@ class OllamaSurface:
     name = "ollama"
     routes = frozenset({"/api/generate", "/api/chat", "/api/embed", "/api/embeddings"})
     carries_context = True
+    id_header = "X-Request-Id"
     frame_end = b"\n"
 
     def parse(self, route: str, body: bytes, caller: Caller = NOBODY) -> ParsedRequest:
@@ -54,17 +55,17 @@ class OllamaSurface:
         changed = request is not written or "keep_alive" in request or bool(facts.runner_options)
         return ParsedRequest(facts, _for_worker(request) if changed else body, reply)
 
-    def error(self, status: int, message: str) -> bytes:  # noqa: ARG002 -- the status is no part of this shape
+    def error(self, status: int, message: str, *, request_id: str = "") -> bytes:  # noqa: ARG002 -- the message is all of this shape
         """Return `{"error": message}`."""
         return json.dumps({"error": message}).encode()
 
-    def error_frame(self, message: str) -> bytes:
+    def error_frame(self, message: str, frames: int = 0) -> bytes:  # noqa: ARG002 -- lines have no number
         """Return the error as a last line."""
         return self.error(500, message) + b"\n"
 
-    def final_mark(self, route: str) -> bytes:  # noqa: ARG002 -- the same on all routes
+    def final_marks(self, route: str) -> tuple[bytes, ...]:  # noqa: ARG002 -- the same on all routes
         r"""Return the last frame's mark; inside a JSON text its quotes would be escaped."""
-        return b'"done":true'
+        return (b'"done":true',)
 
     def counts(self, route: str, tail: bytes, frames: int) -> Counts:  # noqa: ARG002 -- the last one tells
         """Return `eval_count` and `prompt_eval_count` of the last frame."""

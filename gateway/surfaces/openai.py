@@ -32,6 +32,7 @@ class OpenAISurface:
     name = "openai"
     routes = frozenset({"/v1/chat/completions", "/v1/completions", _EMBEDS})
     carries_context = False
+    id_header = "X-Request-Id"
     frame_end = b"\n\n"
 
     def parse(self, route: str, body: bytes, caller: Caller = NOBODY) -> ParsedRequest:
@@ -43,17 +44,17 @@ class OpenAISurface:
         facts = read_facts(request, caller, stream=streamed, converses=converses)
         return ParsedRequest(facts, body if request is written else json.dumps(request).encode())
 
-    def error(self, status: int, message: str) -> bytes:
+    def error(self, status: int, message: str, *, request_id: str = "") -> bytes:  # noqa: ARG002 -- no part of this shape
         """Return OpenAI's error object with the types that Ollama gives."""
         return json.dumps(error_object(status, message)).encode()
 
-    def error_frame(self, message: str) -> bytes:
+    def error_frame(self, message: str, frames: int = 0) -> bytes:  # noqa: ARG002 -- chunks have no number
         """Return the error as an SSE event, which OpenAI's clients raise."""
         return b"data: " + self.error(500, message) + b"\n\n"
 
-    def final_mark(self, route: str) -> bytes:  # noqa: ARG002 -- the same on all routes
-        """Return the last event; inside a JSON text it could not stand at a line's start."""
-        return b"data: [DONE]"
+    def final_marks(self, route: str) -> tuple[bytes, ...]:  # noqa: ARG002 -- the same on all routes
+        """Return the last event."""
+        return (b"\ndata: [DONE]",)
 
     def counts(self, route: str, tail: bytes, frames: int) -> Counts:
         """Return those of `usage`, which a stream has only when the client asked for it; else its frames."""

@@ -51,6 +51,8 @@ class Facts:
     """Estimated from the length of its texts."""
     longest_prompt_tokens: int = 0
     """The same of the longest text that has to fit into the context as a whole."""
+    computes: bool = True
+    """It generates or embeds; how long a mere count of tokens takes tells nothing of a model's speed."""
 
 
 class Counts(NamedTuple):
@@ -68,6 +70,10 @@ class ParsedRequest:
     body: bytes
     unload_reply: Mapping[str, Any] | None = None
     """Set when all that is asked is that the model leave memory: the answer, without `created_at`."""
+    content_type: str = "application/json"
+    """Of the body."""
+    model_at: tuple[int, int] | None = None
+    """Where the model's name stands in a body that is not JSON: its first byte, and the one behind it."""
 
 
 class BadRequestError(Exception):
@@ -87,6 +93,8 @@ class Surface(Protocol):
     """Paths of POST requests that need a slot; a worker knows them under the same path."""
     carries_context: bool
     """Whether its requests can say with which context a model is to run."""
+    id_header: str
+    """In which header its clients look for the request's id."""
 
     def parse(self, route: str, body: bytes, caller: Caller = NOBODY) -> ParsedRequest:
         """Read a request.
@@ -95,14 +103,17 @@ class Surface(Protocol):
             BadRequestError: not JSON, no model, or a field of the wrong type.
         """
 
-    def error(self, status: int, message: str) -> bytes:
-        """Return an error body in the client's own shape."""
+    def error(self, status: int, message: str, *, request_id: str = "") -> bytes:
+        """Return an error body in the client's own shape; `request_id` is for those that name it."""
 
-    def error_frame(self, message: str) -> bytes:
-        """Return what tells a client in the middle of a stream that it failed."""
+    def error_frame(self, message: str, frames: int = 0) -> bytes:
+        """Return what tells a client in the middle of a stream that it failed, after so many frames."""
 
-    def final_mark(self, route: str) -> bytes:
-        """Return the bytes that a stream which ended well contains in its last frames."""
+    def final_marks(self, route: str) -> tuple[bytes, ...]:
+        """Return what the last frames of a stream that ended well contain: one of these.
+
+        A mark that begins with a line end stands at the start of a line, where no JSON text can bring it.
+        """
 
     frame_end: bytes
     """What each frame of a stream ends with, and none contains."""
@@ -194,6 +205,12 @@ def addressed(body: bytes, *, model: str, options: Mapping[str, Any]) -> bytes:
     if options:
         request["options"] = {**(request.get("options") or {}), **options}
     return json.dumps(request).encode()
+
+
+def readdressed(body: bytes, model_at: tuple[int, int], model: str) -> bytes:
+    """Return a body that is not JSON with another name of the model in its place."""
+    whole = memoryview(body)
+    return b"".join((whole[: model_at[0]], model.encode(), whole[model_at[1] :]))
 
 
 def last_count(key: bytes, tail: bytes) -> int | None:

@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 _EMBEDDED_HONOURS = frozenset({"num_ctx"})
+
+_BY_ALL: Final = frozenset(
+    {
+        *("/api/generate", "/api/chat", "/api/embed", "/api/embeddings"),
+        *("/v1/chat/completions", "/v1/completions", "/v1/embeddings"),
+    }
+)
+"""Routes of every server that can be a worker."""
+_OTHERS: Final[Mapping[str, frozenset[str]]] = {
+    "ollama": frozenset({"/v1/messages", "/v1/responses", "/v1/audio/transcriptions"}),
+    "embedded": frozenset({"/v1/messages", "/v1/messages/count_tokens", "/v1/responses", "/v1/rerank"}),
+}
+"""Further routes by engine: those of Ollama 0.24, whose older servers lack some, and of our own worker."""
+
+_SPELLINGS: Final[Mapping[str, str]] = dict.fromkeys(
+    ("/v1/reranking", "/v2/rerank", "/rerank", "/reranking"), "/v1/rerank"
+)
+"""Other paths that clients know a route under."""
 
 
 def needs_context_in_requests(engine: str) -> bool:
@@ -25,3 +46,23 @@ def one_per_weights(engine: str) -> bool:  # noqa: ARG001 -- so it is with all t
     Asked for another one it would load the model anew in the place of the first.
     """
     return True
+
+
+def worker_route(route: str) -> str:
+    """Return the path under which workers have what a client may also spell otherwise."""
+    return _SPELLINGS.get(route, route)
+
+
+def spoken_by_all(route: str) -> bool:
+    """Whether every engine has this route."""
+    return route in _BY_ALL
+
+
+def speaks(engine: str, route: str) -> bool:
+    """Whether a worker of this engine may have the route; an engine that is not known here is asked."""
+    return route in _BY_ALL or engine not in _OTHERS or route in _OTHERS[engine]
+
+
+def speakers(route: str) -> list[str]:
+    """Return the engines that have the route."""
+    return [engine for engine in _OTHERS if speaks(engine, route)]
