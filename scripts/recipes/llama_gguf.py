@@ -68,6 +68,7 @@ class Model:
         weights: Tensors by their names in llama.cpp.
         embeds: The model gives one vector for a text (the mean over its tokens) and does not chat.
         architecture: Anything but `llama` makes a file that no engine knows.
+        template: How messages become a prompt, in Jinja; a model that embeds has none.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Model:
     weights: Mapping[str, Matrix | Packed] = field(repr=False)
     embeds: bool = False
     architecture: str = "llama"
+    template: str = CHAT_TEMPLATE
 
 
 def idle_blocks(shape: Shape) -> dict[str, Matrix]:
@@ -138,7 +140,7 @@ def _write(path: Path, model: Model) -> None:
         if model.embeds:
             writer.add_pooling_type(gguf.PoolingType.MEAN)
         else:
-            writer.add_chat_template(CHAT_TEMPLATE)
+            writer.add_chat_template(model.template)
         for name, tensor in model.weights.items():
             _add_tensor(writer, name, tensor)
         writer.write_header_to_file()

@@ -40,17 +40,19 @@ def environment(directory: Path) -> dict[str, str]:
 def import_models(store: Path, *models: Path) -> None:
     """Put GGUF files into the store, each under its name without `.gguf`.
 
+    A file of the same name that ends in `.template` is the model's template; otherwise Ollama looks for one
+    of its own that resembles the template inside.
     A file that ends half-way is refused on import. It gets there as it would in life: it was whole, and
     then the disk lost something.
     """
     with server(store) as port:
         for model in models:
             data = model.read_bytes()
-            refusal = _import(port, model.stem, data)
+            refusal = _import(port, model, data)
             if refusal:
                 assert "exceeds file size" in refusal, refusal
                 whole = data + bytes(len(data))
-                assert not _import(port, model.stem, whole)
+                assert not _import(port, model, whole)
                 os.truncate(store / "blobs" / f"sha256-{hashlib.sha256(whole).hexdigest()}", len(data))
 
 
@@ -95,10 +97,13 @@ def _answers(port: int) -> bool:
         return False
 
 
-def _import(port: int, name: str, data: bytes) -> str:
+def _import(port: int, model: Path, data: bytes) -> str:
     """Return the refusal, or nothing."""
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     ask(port, f"/api/blobs/{digest}", data)
-    order = {"model": name, "files": {f"{name}.gguf": digest}, "stream": False}
+    order: dict[str, Any] = {"model": model.stem, "files": {model.name: digest}, "stream": False}
+    template = model.with_suffix(".template")
+    if template.exists():
+        order["template"] = template.read_text()
     status, said = ask(port, "/api/create", order)
     return "" if status == 200 else said.decode()
