@@ -24,7 +24,7 @@ from gateway.surfaces.surface import BadRequestError, Surface
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-REQUEST_ID: Final = "request_id"
+REQUEST_ID: Final = web.RequestKey("request_id", str)
 """Under this key a request holds its id: the client's own if it is sane."""
 REQUEST_ID_HEADER: Final = "X-Request-Id"
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
@@ -73,7 +73,12 @@ class Edge:
 
     def install(self, app: web.Application) -> None:
         """Take the outermost place in an application."""
-        app.middlewares.insert(0, web.middleware(self._pass))
+
+        @web.middleware
+        async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._pass(request, handler)
+
+        app.middlewares.insert(0, outermost)
         app.on_response_prepare.append(self._complete)
 
     async def _pass(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -36,8 +36,11 @@ def processors(style: Literal["console", "json"]) -> list[structlog.typing.Proce
         structlog.processors.TimeStamper(fmt="iso", utc=style == "json"),
     ]
     if style == "json":
-        return [*shared, structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
-    return [*shared, _without_tables, structlog.dev.ConsoleRenderer()]
+        tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # prompts and keys
+        rendered = structlog.processors.ExceptionRenderer(tracebacks)
+        return [*shared, rendered, structlog.processors.JSONRenderer()]
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    return [*shared, _without_tables, plain]
 
 
 def _without_tables(

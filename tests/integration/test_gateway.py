@@ -232,7 +232,8 @@ async def test_options_that_would_reload_the_model_are_left_out_and_told(tmp_pat
 async def test_credentials_and_origin_stay_in_the_gateway(tmp_path: Path) -> None:
     """What a client proves itself with, and where its page came from, is not the worker's business."""
     worker = FakeOllama("w0")
-    headers = {"Authorization": "Bearer k", "Cookie": "a=b", "Origin": "http://x", "X-Request-Id": "mine"}
+    headers = {"Authorization": "Bearer k", "Cookie": "a=b", "X-Request-Id": "mine"}
+    headers["Origin"] = "http://localhost:3000"
     async with (
         gateway(tmp_path, worker) as bench,
         bench.http.post(f"{bench.url}/api/generate", json=ASK, headers=headers) as response,
