@@ -94,11 +94,10 @@ class ModelQueue:
         if request.avoid:
             self.returned[request.request] = request
         else:
-            _insert(line.fresh, entry)
-            _insert(self._fresh, entry)
+            self._stand(line, entry, request)
         _insert(self._by_age, entry)
         line.waiting += 1
-        if request.arrived_at >= self._hopeless_since:
+        if self._is_hopeful(request):
             _insert(self._hopeful, entry)
             line.hopeful += 1
         self._weigh(request.tenant, line)
@@ -111,7 +110,7 @@ class ModelQueue:
         self.returned.pop(request, None)
         line = self._lines[gone.tenant]
         line.waiting -= 1
-        if gone.arrived_at >= self._hopeless_since:
+        if self._is_hopeful(gone):
             line.hopeful -= 1
         self._weigh(gone.tenant, line)
         if not line.waiting:
@@ -127,9 +126,18 @@ class ModelQueue:
         """Have a request stand in line that came back: nobody else can serve it."""
         del self.returned[request.request]
         self._waiting[request.request] = replace(request, avoid=frozenset())
-        entry = (request.arrived_at, request.request)
-        _insert(self._lines[request.tenant].fresh, entry)
-        _insert(self._fresh, entry)
+        self._stand(self._lines[request.tenant], (request.arrived_at, request.request), request)
+
+    def _stand(self, line: _Line, entry: _Entry, request: Arrived) -> None:
+        """Have a request stand in line: one that nobody hurries for among those that are late."""
+        if request.background:
+            _insert(line.late, entry)
+        else:
+            _insert(line.fresh, entry)
+            _insert(self._fresh, entry)
+
+    def _is_hopeful(self, request: Arrived) -> bool:
+        return request.arrived_at >= self._hopeless_since and not request.background
 
     def reweigh(self, weighing: Weighing) -> None:
         """Count by other weights from now on."""

@@ -17,7 +17,8 @@ from typing import assert_never
 
 from gateway.scheduling import events, fleet_events
 from gateway.scheduling.estimates import Estimates
-from gateway.scheduling.names import Instance, Variant
+from gateway.scheduling.forecast import Forecast, forecast, forecasts
+from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.residency import WorkerResidency
 from gateway.scheduling.settling import settle
 from gateway.scheduling.state import State
@@ -80,6 +81,14 @@ class Scheduler:
     def total_queued(self) -> int:
         """How many requests wait in all."""
         return len(self._state.waiting)
+
+    def waiting(self, now: float) -> list[Forecast]:
+        """Return all who wait, model by model, with their places in line and when they may begin."""
+        return list(forecasts(self._state, now))
+
+    def forecast(self, request: RequestId, now: float) -> Forecast | None:
+        """Return the same of one request; None when it does not wait."""
+        return forecast(self._state, request, now)
 
     def protected(self) -> frozenset[tuple[Instance, Variant]]:
         """Return the replicas that the operator wants kept: no victims, and longer there than keep-alive."""

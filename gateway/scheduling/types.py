@@ -92,6 +92,8 @@ class Arrived:
     """Requests of one conversation, whose prefix a worker may still have cached; empty is none."""
     prompt_tokens: int = 0
     """As far as it can be told from the request."""
+    background: bool = False
+    """Nobody looks at a screen for it: it counts as one that cannot meet the goal any more."""
 
 
 @dataclass(frozen=True, slots=True)

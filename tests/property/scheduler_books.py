@@ -90,7 +90,8 @@ def _check_queue(witness: Witness, model: Any) -> None:
     since, late = model.queue._hopeless_since, witness.policy.late_weight
     weight = {request.tenant: 0.0 for request in queue}
     for request in queue:
-        weight[request.tenant] += 1.0 if request.arrived_at >= since else late
+        hopeful = request.arrived_at >= since and not request.background
+        weight[request.tenant] += 1.0 if hopeful else late
     bounded = sum(min(own, most) for own in weight.values())
     assert abs(model.queue.need - sum(weight.values())) < EPS, "the need drifted"
     assert abs(model.queue.weight(weight) - bounded) < EPS, "the bounded need drifted"

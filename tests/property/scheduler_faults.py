@@ -166,6 +166,12 @@ FAULTS: Final = {
     "late ones before those that can be saved": _planted(
         CROWD, "queues", "if entry[0] >= late_before:", "if entry[0] < late_before:"
     ),
+    "those that nobody hurries for before those that can be saved": _planted(
+        CROWD, "queues", "        if request.background:", "        if False:"
+    ),
+    "those that nobody hurries for count in full": _planted(
+        CROWD, "queues", "self._hopeless_since and not request.background", "self._hopeless_since"
+    ),
     "those that can be saved never let others": _planted(
         CROWD,
         "granting",

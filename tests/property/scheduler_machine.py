@@ -170,6 +170,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 tenant=pick_of(scene.tenants, more // 5 + number * (pick % 2)),
                 session=pick_of(("", "s", "t"), pick // 9),
                 prompt_tokens=pick_of((0, 40, 4000), pick // 8),
+                background=pick_of((False, False, True), pick // 10 + number),
             )
             self.witness.feed(request)
 

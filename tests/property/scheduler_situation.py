@@ -78,8 +78,8 @@ class Situation:
         return max((self.age(request) for request in self.queue(variant)), default=inf)
 
     def is_late(self, request: Arrived) -> bool:
-        """Whether it cannot meet the goal any more."""
-        return self.age(request) > self.policy.savable_share * self.policy.ttft_goal
+        """Whether it cannot meet the goal any more, or nobody hurries for it."""
+        return request.background or self.age(request) > self.policy.savable_share * self.policy.ttft_goal
 
     def servers(self, variant: Variant) -> list[Instance]:
         """Return the workers that are up and may serve the model."""
