@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from aiohttp import web
 
 from gateway.http.admin import AdminHandlers
@@ -9,11 +11,24 @@ from gateway.http.edge import Edge
 from gateway.http.inference import InferenceHandlers
 from gateway.http.listing import ListingHandlers
 from gateway.http.origins import Origins
+from gateway.surfaces.anthropic import AnthropicSurface
+from gateway.surfaces.audio import AudioSurface
 from gateway.surfaces.ollama import OllamaSurface
 from gateway.surfaces.openai import OpenAISurface
+from gateway.surfaces.rerank import RerankSurface
+from gateway.surfaces.responses import ResponsesSurface
 from gateway.surfaces.surface import Surface
 
-SURFACES: tuple[Surface, ...] = (OllamaSurface(), OpenAISurface())
+_OLLAMA, _OPENAI, _ANTHROPIC = OllamaSurface(), OpenAISurface(), AnthropicSurface()
+SURFACES: Final[tuple[Surface, ...]] = (
+    _OLLAMA,
+    _OPENAI,
+    _ANTHROPIC,
+    ResponsesSurface(),
+    RerankSurface(),
+    AudioSurface(),
+)
+_BY_ROUTE: Final = {route: surface for surface in SURFACES for route in surface.routes}
 
 
 def client_application(
@@ -52,7 +67,11 @@ def admin_application(admin: AdminHandlers) -> web.Application:
 
 def surface_of(path: str) -> Surface:
     """Return the surface whose errors the clients of a path understand."""
-    return SURFACES[path.startswith("/v1/")]
+    if path in _BY_ROUTE:
+        return _BY_ROUTE[path]
+    if path.startswith("/v1/messages/"):
+        return _ANTHROPIC
+    return _OPENAI if path.startswith("/v1/") else _OLLAMA
 
 
 def error_body(path: str, status: int, message: str) -> bytes:

@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import Final
 
 import aiohttp
 
@@ -28,9 +27,6 @@ from gateway.relay.outcome import (
     TimedOut,
 )
 from supervisor.contract.wire import RUNNER_TERMINATED
-
-PAGE_NOT_FOUND: Final = b"404 page not found"
-"""What Ollama and our own worker answer to a route that they do not have; a model's 404 is JSON."""
 
 
 @dataclass(slots=True)
@@ -163,7 +159,8 @@ def failure_of(status: int, first: bytes) -> Outcome | None:
     """Return why an answer that begins so is none for the client, or None when it is."""
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         return Refused(status, error_text(first))
-    if status == HTTPStatus.NOT_FOUND and first.startswith(PAGE_NOT_FOUND):
+    if status == HTTPStatus.NOT_FOUND and not first.lstrip().startswith(b"{"):
+        # `404 page not found`: the server has no such route; of a model that it does not have it tells JSON
         return NoRoute("the worker does not know this API")
     if status == HTTPStatus.INTERNAL_SERVER_ERROR and RUNNER_TERMINATED.encode() in first:
         return Broken(0, error_text(first))

@@ -16,7 +16,10 @@ IMAGE_TOKENS: Final = 768
 _MESSAGE_TOKENS: Final = 4
 """What a chat template puts around a message."""
 
-_PROMPT_FIELDS: Final = ("system", "prompt", "suffix", "messages", "input", "tools", "context", "images")
+_PROMPT_FIELDS: Final = (
+    *("system", "instructions", "prompt", "suffix", "messages", "input"),
+    *("tools", "context", "images"),
+)
 _IMAGE_FIELDS: Final = frozenset({"images", "image_url", "input_audio", "source"})
 _OPENING_ROLES: Final = frozenset({"system", "developer"})
 
@@ -67,7 +70,10 @@ def opening_of(request: Mapping[str, Any]) -> tuple[str, ...]:
 
     All requests of one conversation have them in common. Empty when there is nothing to go by.
     """
-    texts = [*_texts(request.get("system")), *_first_messages(request.get("messages"))]
+    texts = [*_texts(request.get("system")), *_texts(request.get("instructions"))]
+    texts += _first_messages(request.get("messages"))
+    given = request.get("input")  # of the Responses API: a text, or messages among other items
+    texts += _texts(given) if isinstance(given, str) else _first_messages(given)
     return (*texts, *_texts(request.get("prompt")))
 
 

@@ -67,6 +67,8 @@ class FakeOllama:
     """None answers 404, as something that is no Ollama would."""
     reports_slots: bool = True
     """As Corral's own workers do; a real Ollama does not."""
+    inference_routes: tuple[str, ...] = ("/api/generate", "/api/chat", "/v1/chat/completions")
+    engine: str = "fake"
     host: str = "127.0.0.1"
     port: int = 0
     _runner: web.AppRunner | None = None
@@ -77,7 +79,7 @@ class FakeOllama:
         app.router.add_get("/api/tags", self.tags)
         app.router.add_get("/api/ps", self.ps)
         app.router.add_post("/api/show", self.show)
-        for path in ("/api/generate", "/api/chat", "/v1/chat/completions"):
+        for path in self.inference_routes:
             app.router.add_post(path, self.infer)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -100,7 +102,7 @@ class FakeOllama:
             "reason": "probe passed",
             "since_unix": 0.0,
             "pid": 1,
-            "engine": "fake",
+            "engine": self.engine,
             "base_url": self.url,
             "devices": (Device(kind=DeviceKind.CPU, id="0", label="CPU 0"),),
             "num_parallel": self.slots,
@@ -169,7 +171,7 @@ class FakeOllama:
         return web.json_response(shown)
 
     async def infer(self, request: web.Request) -> web.StreamResponse:
-        body = await request.json()
+        body = await self.read(request)
         model = body["model"].removesuffix(":latest")
         if "keep_alive" in body:
             return await self.load_or_unload(model, body["keep_alive"], body.get("options") or {})
@@ -188,6 +190,15 @@ class FakeOllama:
             return await self.answer(request, body)
         finally:
             self.running.remove(model)
+
+    async def read(self, request: web.Request) -> dict[str, Any]:
+        """Return what is asked."""
+        asked: dict[str, Any] = await request.json()
+        return asked
+
+    def frames(self, request: web.Request, body: dict[str, Any]) -> tuple[str, bytes, bytes]:  # noqa: ARG002 -- for others
+        """Return the content type of an answer, its first frame and the rest."""
+        return "application/x-ndjson", frame("1", done=False), frame("", done=True)
 
     async def load_or_unload(self, model: str, keep_alive: int, options: dict[str, Any]) -> web.Response:
         if keep_alive == 0:
@@ -226,13 +237,16 @@ class FakeOllama:
             return web.Response()
         headers = {key.lower(): value for key, value in request.headers.items()}
         self.served.append({"body": body, "headers": headers})
-        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        content_type, first, last = self.frames(request, body)
+        response = web.StreamResponse(headers={"Content-Type": content_type})
         await response.prepare(request)
         if action == "end empty":
             await response.write_eof()
             return response
-        await response.write(frame("1", done=False))
-        if action == "cut":
+        await response.write(first)
+        if action == "cut in a frame":
+            await response.write(last[: len(last) // 3])
+        if action.startswith("cut"):
             assert request.transport is not None
             request.transport.close()
             return response
@@ -241,7 +255,7 @@ class FakeOllama:
             return response
         if action == "hold":
             await self.hold.wait()
-        await response.write(frame("", done=True))
+        await response.write(last)
         await response.write_eof()
         return response
 
