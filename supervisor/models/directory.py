@@ -15,7 +15,13 @@ from typing import Final, Protocol
 
 from supervisor.contract.names import InvalidModelNameError, ModelName
 from supervisor.models.facts import NOTHING_KNOWN, ModelFacts, facts_of
-from supervisor.models.gguf import InvalidGgufError, TruncatedGgufError, parse_header
+from supervisor.models.gguf import (
+    KEPT_ARRAY_LENGTH,
+    Header,
+    InvalidGgufError,
+    TruncatedGgufError,
+    parse_header,
+)
 from supervisor.models.model import FileId, ModelFile
 
 _SUFFIX: Final = ".gguf"
@@ -82,6 +88,16 @@ class Directory:
 def read_facts(path: Path) -> ModelFacts:
     """Return the facts of one file, reading little more than its header.
 
+    Raises:
+        InvalidGgufError: not a GGUF file, or cut short.
+        OSError: the file cannot be read.
+    """
+    return facts_of(read_header(path))
+
+
+def read_header(path: Path, *, kept_array_length: float = KEPT_ARRAY_LENGTH) -> Header:
+    """Return the header of one file.
+
     It is read and not mapped: a map of a file that somebody shortens at that moment kills the process.
 
     Raises:
@@ -92,7 +108,7 @@ def read_facts(path: Path) -> ModelFacts:
         data = file.read(_FIRST_READ_BYTES)
         while True:
             try:
-                return facts_of(parse_header(data))
+                return parse_header(data, kept_array_length=kept_array_length)
             except TruncatedGgufError:
                 more = b"" if len(data) >= _LONGEST_HEADER_BYTES else file.read(3 * len(data))
                 if not more:

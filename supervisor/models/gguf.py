@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from supervisor.models.tensors import Tensor
+
 Scalar = str | int | float | bool
 Value = Scalar | tuple[Scalar, ...] | None
 
@@ -24,6 +26,8 @@ _MAGIC: Final = b"GGUF"
 _VERSIONS: Final = (2, 3)
 _STRING: Final = 8
 _ARRAY: Final = 9
+_ALIGNMENT: Final = 32
+"""Of the tensors' data, where the file names no other."""
 _SCALARS: Final = {
     code: struct.Struct("<" + letter)
     for code, letter in zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True)
@@ -53,9 +57,19 @@ class Header:
     values: Mapping[str, Value]
     """Values by key; an array longer than `KEPT_ARRAY_LENGTH` is None."""
     array_lengths: Mapping[str, int]
-    tensor_count: int
-    parameter_count: int
-    """Elements of all tensors together."""
+    tensors: tuple[Tensor, ...]
+    data_at: int
+    """Where the tensors' data begin, bytes from the start of the file."""
+
+    @property
+    def parameter_count(self) -> int:
+        """Elements of all tensors together."""
+        return sum(tensor.elements for tensor in self.tensors)
+
+    @property
+    def file_bytes(self) -> int:
+        """How large a whole file with this header is, at least."""
+        return max((self.data_at + t.offset + t.size_bytes for t in self.tensors), default=self.data_at)
 
 
 @dataclass(slots=True)
@@ -63,6 +77,7 @@ class _Cursor:
     """A position in the bytes that cannot leave them."""
 
     data: memoryview
+    kept_array_length: float
     at: int = 0
     lengths: dict[str, int] = field(default_factory=dict)
 
@@ -96,14 +111,18 @@ class _Cursor:
         return self.number(form)
 
 
-def parse_header(data: bytes | memoryview) -> Header:
+def parse_header(data: bytes | memoryview, *, kept_array_length: float = KEPT_ARRAY_LENGTH) -> Header:
     """Return the header at the start of `data`.
+
+    Args:
+        data: The first bytes of the file.
+        kept_array_length: Longer arrays are read over; `inf` keeps all.
 
     Raises:
         InvalidGgufError: not a GGUF file, or an unknown version.
         TruncatedGgufError: `data` ends inside the header.
     """
-    cursor = _Cursor(memoryview(data))
+    cursor = _Cursor(memoryview(data), kept_array_length)
     if len(data) < len(_MAGIC) or bytes(cursor.take(4)) != _MAGIC:
         raise InvalidGgufError("not a GGUF file: the magic bytes are missing")
     version = cursor.u32()
@@ -114,8 +133,10 @@ def parse_header(data: bytes | memoryview) -> Header:
     for _ in range(keys):
         key = cursor.text()
         values[key] = _value(cursor, key)
-    parameters = sum(_tensor_elements(cursor) for _ in range(tensors))
-    return Header(version, values, cursor.lengths, tensors, parameters)
+    described = tuple(_tensor(cursor) for _ in range(tensors))
+    alignment = values.get("general.alignment", _ALIGNMENT)
+    step = alignment if isinstance(alignment, int) and alignment > 0 else _ALIGNMENT
+    return Header(version, values, cursor.lengths, described, -(-cursor.at // step) * step)
 
 
 def _value(cursor: _Cursor, key: str) -> Value:
@@ -126,7 +147,7 @@ def _value(cursor: _Cursor, key: str) -> Value:
 def _array(cursor: _Cursor, key: str) -> tuple[Scalar, ...] | None:
     code, length = cursor.u32(), cursor.u64()
     cursor.lengths[key] = length
-    if length <= KEPT_ARRAY_LENGTH:
+    if length <= cursor.kept_array_length:
         return tuple(cursor.scalar(code) for _ in range(length))
     if code == _STRING:
         _skip_texts(cursor, length)
@@ -155,8 +176,7 @@ def _shortest(value: float) -> float:
     return next((n for n in map(float, texts) if _F32.unpack(_F32.pack(n))[0] == value), value)
 
 
-def _tensor_elements(cursor: _Cursor) -> int:
-    cursor.text()
-    dimensions = [cursor.u64() for _ in range(cursor.u32())]
-    cursor.take(_U32.size + _U64.size)  # its type and offset
-    return math.prod(dimensions)
+def _tensor(cursor: _Cursor) -> Tensor:
+    name = cursor.text()
+    shape = tuple(cursor.u64() for _ in range(cursor.u32()))
+    return Tensor(name, shape, code=cursor.u32(), offset=cursor.u64())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 _DIGEST: Final = re.compile(r"sha256[:-]([0-9a-f]{64})\Z")
-_MEDIA_TYPE: Final = "application/vnd.ollama.image."
+MEDIA_TYPE: Final = "application/vnd.ollama.image."
 
 WEIGHTS: Final = "model"
 ADAPTER: Final = "adapter"
@@ -56,6 +56,17 @@ class Manifest:
     def size_bytes(self) -> int:
         """All blobs together, as Ollama lists a model's size."""
         return sum(layer.size_bytes for layer in (*self.layers, *((self.config,) if self.config else ())))
+
+    @property
+    def blobs(self) -> tuple[Layer, ...]:
+        """All blobs, each once, in the order in which Ollama pulls them."""
+        layers = (*self.layers, *((self.config,) if self.config else ()))
+        return tuple({layer.digest: layer for layer in layers}.values())
+
+    @property
+    def digests(self) -> list[str]:
+        """What all blobs are called."""
+        return [layer.digest for layer in self.blobs]
 
     @property
     def weights(self) -> Layer:
@@ -103,10 +114,15 @@ def parse_object(data: bytes) -> Mapping[str, Any]:
     return value
 
 
+def media_type(layer: Layer) -> str:
+    """Return what kind of thing a layer is, in full."""
+    return layer.kind if "/" in layer.kind else MEDIA_TYPE + layer.kind
+
+
 def _layer(value: object) -> Layer:
     fields = value if isinstance(value, dict) else {}
     digest, size = _DIGEST.match(str(fields.get("digest"))), fields.get("size", 0)
-    if digest is None or not isinstance(size, int):
+    if digest is None or not isinstance(size, int) or size < 0:
         raise InvalidManifestError(f"a layer has no sound digest and size: {str(value)[:200]}")
-    kind = str(fields.get("mediaType", "")).removeprefix(_MEDIA_TYPE)
+    kind = str(fields.get("mediaType", "")).removeprefix(MEDIA_TYPE)
     return Layer(kind, f"sha256:{digest[1]}", size, str(fields.get("from") or ""))
