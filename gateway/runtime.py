@@ -14,6 +14,7 @@ from typing import Any, Protocol, assert_never
 import structlog
 
 from gateway.decisions import Decisions, LoadTrace
+from gateway.queue_rows import waiting_row
 from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.scheduler import Scheduler
 from gateway.scheduling.types import (
@@ -118,6 +119,8 @@ class Runtime:
         ended: Event = Left(request.request)
         try:
             self.feed(request)
+            if not future.done():
+                self._tell_of_wait(request.request)
             lease = Lease(await future)
             yield lease
             if lease.ended_well:
@@ -130,6 +133,11 @@ class Runtime:
         """Tell that the first bytes of the answer are there."""
         self.feed(Answering(lease.grant.request))
 
+    def waiting(self) -> list[dict[str, Any]]:
+        """Return all who wait, each as `queue_rows.waiting_row` tells of it."""
+        found = self.scheduler.waiting(self._clock())
+        return [waiting_row(one, self._loader.name(one.variant)) for one in found]
+
     async def close(self) -> None:
         """Stop the timer and the loads under way."""
         if self._timer is not None:
@@ -137,6 +145,12 @@ class Runtime:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _tell_of_wait(self, request: RequestId) -> None:
+        """Write where the request stands in line."""
+        found = self.scheduler.forecast(request, self._clock())
+        if found is not None:
+            _log.info("waiting", **waiting_row(found, self._loader.name(found.variant)))
 
     def _settle(self, request: RequestId, answer: Grant | RejectedError) -> None:
         future = self._grants.get(request)

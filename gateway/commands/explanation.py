@@ -209,11 +209,21 @@ def _load_row(option: _Row, mark: str) -> _Cells:
 
 def _under_way(document: _Row) -> Iterator[str]:
     loads = document.get("loads_under_way") or []
+    yield from _place(document.get("place"))
     if not loads:
         yield f"No load of {_short(document['model'])} is under way: it waits for a slot to become free."
     for load in loads:
         yield f"{_short(load['model'])} is being loaded on {load['worker']} (load {load['load']})."
         yield from _load_facts(load)
+
+
+def _place(place: _Row | None) -> Iterator[str]:
+    """Return where it stands in line; an older gateway does not tell."""
+    if place is None:
+        return
+    starts = place["starts_in_s"]
+    when = "nobody can say when it starts" if starts is None else f"it may start in {_seconds(starts)}"
+    yield f"It is number {place['position']} of {place['queued']} in line; {when}."
 
 
 # Pieces -----------------------------------------------------------------------

@@ -49,9 +49,15 @@ class AdminHandlers:
         """Tell why a request went where it went, and what is done for it while it waits."""
         start = request.match_info["id"]
         try:
-            return web.json_response(self._runtime.decisions.explain(start))
+            document = self._runtime.decisions.explain(start)
         except UnknownRequestError as error:
             return web.json_response({"error": str(error)}, status=404)
+        place = [row for row in self._runtime.waiting() if row["id"] == document["id"]]
+        return web.json_response({**document, "place": place[0]} if place else document)
+
+    async def queue(self, _: web.Request) -> web.Response:
+        """Tell who waits, in the likely order of their turns."""
+        return web.json_response({"waiting": self._runtime.waiting()})
 
     def _worker(self, status: WorkerStatus, residency: WorkerResidency | None) -> dict[str, Any]:
         replicas = residency.replicas.items() if residency is not None else ()

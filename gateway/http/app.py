@@ -61,6 +61,7 @@ def admin_application(admin: AdminHandlers) -> web.Application:
     app = web.Application()
     app.router.add_get("/corral/health", admin.alive)
     app.router.add_get("/corral/fleet", admin.fleet)
+    app.router.add_get("/corral/queue", admin.queue)
     app.router.add_get("/corral/requests/{id}", admin.request)
     return app
 

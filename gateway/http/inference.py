@@ -95,6 +95,7 @@ class Exchange:
             tenant=facts.tenant,
             session=facts.session,
             prompt_tokens=facts.prompt_tokens,
+            background=facts.background,
         )
 
     def failed(self, instance: Instance, outcome: Outcome) -> None:

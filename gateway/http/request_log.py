@@ -165,5 +165,6 @@ class RequestRecord:
             "model": self.model,
             "tenant": "" if facts is None else facts.tenant,
             "session": "" if facts is None else facts.session,
+            **({"background": True} if facts is not None and facts.background else {}),
             "prompt_tokens": estimate if counts.prompt is None else counts.prompt,
         }

@@ -83,6 +83,8 @@ class Request:
     prompt_tokens: int
     session: str = ""
     """Requests of one conversation; empty is none."""
+    background: bool = False
+    """Nobody waits for the answer at a screen."""
 
 
 @dataclass(slots=True, eq=False)

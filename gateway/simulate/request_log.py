@@ -83,6 +83,7 @@ def _row(entry: Mapping[str, Any]) -> Row:
         tenant=str(entry.get("tenant") or ""),
         tokens=Tokens(_prompt_tokens(entry), _output_tokens(entry)),
         session=str(entry.get("session") or ""),
+        background=bool(entry.get("background")),
     )
 
 

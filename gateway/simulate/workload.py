@@ -35,6 +35,8 @@ class Row(NamedTuple):
     tokens: Tokens
     session: str = ""
     """Requests of one conversation; empty is none."""
+    background: bool = False
+    """Nobody waits for the answer at a screen."""
 
 
 class UnknownModelError(ValueError):
@@ -186,6 +188,7 @@ def trace_jobs(fleet: Fleet, rows: Sequence[Row], rate_scale: float) -> list[Job
                 tenant=row.tenant,
                 prompt_tokens=row.tokens.prompt,
                 session=row.session,
+                background=row.background,
             ),
             row.tokens.output,
         )

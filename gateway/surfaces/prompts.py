@@ -21,6 +21,7 @@ _PROMPT_FIELDS: Final = (
     *("tools", "context", "images"),
 )
 _IMAGE_FIELDS: Final = frozenset({"images", "image_url", "input_audio", "source"})
+_TASK: Final = "### Task:"
 _OPENING_ROLES: Final = frozenset({"system", "developer"})
 
 
@@ -75,6 +76,18 @@ def opening_of(request: Mapping[str, Any]) -> tuple[str, ...]:
     given = request.get("input")  # of the Responses API: a text, or messages among other items
     texts += _texts(given) if isinstance(given, str) else _first_messages(given)
     return (*texts, *_texts(request.get("prompt")))
+
+
+def is_task(request: Mapping[str, Any]) -> bool:
+    """Whether nobody waits for the answer at a screen: what Open WebUI asks by itself after each answer.
+
+    It wants a title, tags and what might be asked next, by prompts that all begin alike.
+    """
+    messages = request.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if not isinstance(last, dict) or last.get("role") != "user":
+        return False
+    return next(_texts(last.get("content")), "").lstrip().startswith(_TASK)
 
 
 def _first_messages(messages: object) -> Iterator[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
 from gateway.surfaces.identity import Caller, session_of, tenant_of
-from gateway.surfaces.prompts import size_of
+from gateway.surfaces.prompts import is_task, size_of
 
 NOBODY: Final = Caller()
 _DIGITS: Final = re.compile(rb"\s*(\d{1,18})")
@@ -49,6 +49,8 @@ class Facts:
     """The conversation that it belongs to; empty is none."""
     prompt_tokens: int = 0
     """Estimated from the length of its texts."""
+    background: bool = False
+    """Nobody waits for the answer at a screen."""
     longest_prompt_tokens: int = 0
     """The same of the longest text that has to fit into the context as a whole."""
     computes: bool = True
@@ -163,6 +165,7 @@ def read_facts(request: Mapping[str, Any], caller: Caller, *, stream: bool, conv
         tenant=tenant_of(caller, request),
         session=session_of(caller, request) if converses else "",
         prompt_tokens=size.tokens,
+        background=is_task(request),
         longest_prompt_tokens=size.longest,
     )
 

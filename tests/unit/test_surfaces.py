@@ -139,3 +139,15 @@ def test_bad_bodies_are_refused_with_what_is_wrong(body: bytes, words: str) -> N
     for surface, route in ((OLLAMA, "/api/chat"), (OPENAI, "/v1/chat/completions")):
         with pytest.raises(BadRequestError, match=words):
             surface.parse(route, body)
+
+
+@pytest.mark.parametrize("route", ["/api/chat", "/v1/chat/completions"])
+def test_what_open_webui_asks_by_itself_is_known_as_background(route: str) -> None:
+    """By how its prompts begin, as a text or as parts; a person who quotes one is not meant."""
+    task = "### Task:\nGenerate 1-3 broad tags"
+    for content in (task, [{"type": "text", "text": task}]):
+        assert facts(route, messages=[{"role": "user", "content": content}]).background
+    for content in (f"What does {task!r} mean?", "", None):
+        assert not facts(route, messages=[{"role": "user", "content": content}]).background
+    assert not facts(route, messages=[{"role": "system", "content": task}]).background
+    assert not facts(route, messages=[]).background

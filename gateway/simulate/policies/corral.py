@@ -70,6 +70,7 @@ class Corral(Policy):
                 tenant=request.tenant,
                 session=request.session,
                 prompt_tokens=request.prompt_tokens,
+                background=request.background,
             )
         )
 
