@@ -21,7 +21,9 @@ from aiohttp import web
 
 from gateway.doubts import doubtful, took_a_load
 from gateway.fleet import Fleet
+from gateway.http.bodies import read_body
 from gateway.http.context import Contexts, body_for, note_context
+from gateway.http.edge import REQUEST_ID
 from gateway.http.refusals import Refusal, refusal_of
 from gateway.http.request_log import RequestRecord
 from gateway.http.speakers import Speakers
@@ -135,15 +137,12 @@ class InferenceHandlers:
         return partial(self._handle, surface, route)
 
     async def _handle(self, surface: Surface, route: str, request: web.Request) -> web.StreamResponse:
-        wanted_id = request.headers.get("X-Request-Id")
-        record = RequestRecord.begin(wanted_id, surface.name, route, self._runtime.decisions)
+        record = RequestRecord.begin(request.get(REQUEST_ID), surface.name, route, self._runtime.decisions)
         try:
             response = await self._answer(surface, route, request, record)
         except BadRequestError as error:
             again_s = 5 if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
             response = _refuse(surface, record, Refusal(error.status, error.message, again_s))
-        except web.HTTPRequestEntityTooLarge:
-            response = _refuse(surface, record, _too_large(request))
         except RejectedError as error:
             record.rejection = error.rejection
             response = _refuse(surface, record, refusal_of(error.rejection))
@@ -159,7 +158,7 @@ class InferenceHandlers:
     ) -> web.StreamResponse:
         now = asyncio.get_running_loop().time()
         caller = Caller(request.headers, request.remote or "")
-        parsed = surface.parse(route, await request.read(), caller)
+        parsed = surface.parse(route, await read_body(request), caller)
         record.parsed(parsed.facts)
         target = await self._fleet.resolve(parsed.facts.model, self._request_timeout_s)
         if target is None:
@@ -336,11 +335,6 @@ def _refuse(surface: Surface, record: RequestRecord, refusal: Refusal) -> web.Re
         headers["X-Should-Retry"] = "false"  # the SDKs of OpenAI and Anthropic would try a 5xx again
     body = surface.error(refusal.status, refusal.message, request_id=record.id)
     return web.Response(status=refusal.status, body=body, content_type="application/json", headers=headers)
-
-
-def _too_large(request: web.Request) -> Refusal:
-    limit = f"the request body is larger than gateway.max_body_size ({request.client_max_size} bytes)"
-    return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, limit)
 
 
 def _json(answer: dict[str, object], record: RequestRecord) -> web.Response:

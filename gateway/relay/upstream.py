@@ -177,4 +177,11 @@ def error_text(body: bytes) -> str:
 
 
 def _text(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    """Say for clients what happened; of a broken answer the library tells its parser's own worries."""
+    match error:
+        case aiohttp.ClientPayloadError():
+            return "the connection ended in the middle of the answer"
+        case aiohttp.ServerDisconnectedError():
+            return "it closed the connection without an answer"
+        case _:
+            return str(error) or type(error).__name__
