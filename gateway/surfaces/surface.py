@@ -1,6 +1,10 @@
 """What every client API must offer to the relay, and what a request tells the scheduler.
 
-Decides the vocabulary only. Knows no HTTP server, no worker and no engine.
+Decides the vocabulary, and how bodies are read: as Go's encoding/json reads them, which is how Ollama does.
+Keys match in any case, the last of two equal keys wins, null is as if absent, what follows the object is
+ignored, and bytes that are no UTF-8 become U+FFFD. A worker that read a body otherwise than the gateway could
+be made to do what the gateway believes to have taken out; so a body that can be read in two ways is written
+anew. Knows no HTTP server, no worker and no engine.
 """
 
 from __future__ import annotations
@@ -9,12 +13,16 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, NoReturn, Protocol
 
 from gateway.surfaces.identity import Caller, session_of, tenant_of
 from gateway.surfaces.prompts import is_task, size_of
 
 NOBODY: Final = Caller()
+MAX_DEPTH: Final = 500
+"""Of objects and lists inside each other. Ollama takes ten thousand, and dies of far fewer in a `format`."""
+_WITH_LONG_S: Final = str.maketrans({"\u017f": "s"})
+"""Go folds this letter to `s`; `lower` does not."""
 _DIGITS: Final = re.compile(rb"\s*(\d{1,18})")
 
 RUNNER_OPTIONS: Final = (
@@ -128,28 +136,86 @@ class Surface(Protocol):
         """
 
 
+class _Ambiguous(dict[str, Any]):
+    """An object whose text can be read otherwise too."""
+
+
 def read_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object of a body.
+    """Return the JSON object that a body begins with.
 
     Raises:
-        BadRequestError: empty, not JSON, or not an object.
+        BadRequestError: empty, not JSON, not an object, or nested too deep.
     """
-    if not body.strip():
+    text = body.decode("utf-8", "replace")
+    start = len(text) - len(text.lstrip(" \t\r\n"))
+    if start == len(text):
         raise BadRequestError("missing request body")
+    ambiguities: list[bool] = []
+    decoder = json.JSONDecoder(object_pairs_hook=_Pairs(ambiguities), parse_constant=_refuse_constant)
     try:
-        parsed = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        parsed, end = decoder.raw_decode(text, start)
+    except RecursionError as error:
+        raise BadRequestError("exceeded max depth") from error
+    except ValueError as error:
         raise BadRequestError(f"invalid JSON in the request body: {error}") from error
+    if parsed is None:
+        return {}
     if not isinstance(parsed, dict):
-        raise BadRequestError("the request body must be a JSON object")
-    return parsed
+        raise BadRequestError(f"the request body must be a JSON object, not {json_type(parsed)}")
+    _check_depth(body, parsed)
+    trailing = bool(text[end:].strip(" \t\r\n"))
+    return _Ambiguous(parsed) if ambiguities or trailing else parsed
+
+
+class _Pairs:
+    """Makes objects, and notes where a key stands twice."""
+
+    def __init__(self, ambiguities: list[bool]) -> None:
+        self._ambiguities = ambiguities
+
+    def __call__(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) == len(pairs):
+            return made
+        self._ambiguities.append(True)
+        last: dict[str, Any] = {}
+        for key, value in pairs:
+            last.pop(key, None)  # so that the order is that of the last ones
+            last[key] = value
+        return last
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    """Refuse what Python reads and JSON does not have."""
+    raise ValueError(f"{name} is no JSON")
 
 
 def with_known_keys(request: dict[str, Any]) -> dict[str, Any]:
     """Return the request itself, or one with small keys: Ollama reads `"Options"` as `"options"`."""
-    if all(key.islower() for key in request):
+    if not isinstance(request, _Ambiguous) and all(key == folded(key) for key in request):
         return request
-    return {key.casefold(): value for key, value in request.items()}
+    return {folded(key): value for key, value in request.items()}
+
+
+def folded(key: str) -> str:
+    """Return a key as Go compares it with the name of a field."""
+    return key.lower().translate(_WITH_LONG_S)
+
+
+def _check_depth(body: bytes, parsed: Mapping[str, Any]) -> None:
+    if body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
+        return
+    level: list[Any] = [parsed]
+    for _ in range(MAX_DEPTH):
+        level = [inner for outer in level for inner in _inner(outer)]
+        if not level:
+            return
+    raise BadRequestError(f"exceeded max depth: no more than {MAX_DEPTH} objects and lists inside each other")
+
+
+def _inner(value: Any) -> list[Any]:  # noqa: ANN401 -- any JSON
+    values = value.values() if isinstance(value, dict) else value
+    return [inner for inner in values if isinstance(inner, (dict, list))]
 
 
 def read_facts(request: Mapping[str, Any], caller: Caller, *, stream: bool, converses: bool) -> Facts:
@@ -180,7 +246,7 @@ def read_model(request: Mapping[str, Any]) -> str:
     if model is None or model == "":
         raise BadRequestError("model is required")
     if not isinstance(model, str):
-        raise BadRequestError(f"model must be a string, not {_json_type(model)}")
+        raise BadRequestError(f"model must be a string, not {json_type(model)}")
     return model
 
 
@@ -194,7 +260,7 @@ def read_flag(request: Mapping[str, Any], key: str, *, default: bool) -> bool:
     if value is None:
         return default
     if not isinstance(value, bool):
-        raise BadRequestError(f"{key} must be true or false, not {_json_type(value)}")
+        raise BadRequestError(f"{key} must be true or false, not {json_type(value)}")
     return value
 
 
@@ -223,7 +289,8 @@ def last_count(key: bytes, tail: bytes) -> int | None:
     return int(digits[1]) if digits else None
 
 
-def _json_type(value: object) -> str:
+def json_type(value: object) -> str:
+    """Return what a value is, in words."""
     match value:
         case bool():
             return "a boolean"
