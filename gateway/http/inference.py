@@ -47,10 +47,10 @@ from gateway.scheduling.names import Instance, Variant
 from gateway.scheduling.types import Arrived, UnloadAsked
 from gateway.surfaces.echo import Echo
 from gateway.surfaces.identity import Caller
+from gateway.surfaces.naming import unknown_model
 from gateway.surfaces.surface import BadRequestError, Counts, Facts, Surface
 from gateway.workers.engines import worker_route
 from supervisor.contract.fleet import WorkerStatus
-from supervisor.contract.wire import model_not_found
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -137,7 +137,7 @@ class InferenceHandlers:
         return partial(self._handle, surface, route)
 
     async def _handle(self, surface: Surface, route: str, request: web.Request) -> web.StreamResponse:
-        record = RequestRecord.begin(request.get(REQUEST_ID), surface.name, route, self._runtime.decisions)
+        record = RequestRecord.begin(request[REQUEST_ID], surface.name, route, self._runtime.decisions)
         try:
             response = await self._answer(surface, route, request, record)
         except BadRequestError as error:
@@ -163,7 +163,7 @@ class InferenceHandlers:
         target = await self._fleet.resolve(parsed.facts.model, self._request_timeout_s)
         if target is None:
             known = names_in_words(self._fleet.roster.models())
-            text = f"{model_not_found(parsed.facts.model)}; {known}"
+            text = f"{unknown_model(route, parsed.facts.model)}; {known}"
             return _refuse(surface, record, Refusal(HTTPStatus.NOT_FOUND, text))
         record.model = target.listed
         if parsed.unload_reply is not None:
@@ -334,7 +334,8 @@ def _refuse(surface: Surface, record: RequestRecord, refusal: Refusal) -> web.Re
     if refusal.status == HTTPStatus.NOT_IMPLEMENTED:
         headers["X-Should-Retry"] = "false"  # the SDKs of OpenAI and Anthropic would try a 5xx again
     body = surface.error(refusal.status, refusal.message, request_id=record.id)
-    return web.Response(status=refusal.status, body=body, content_type="application/json", headers=headers)
+    headers["Content-Type"] = "application/json; charset=utf-8"
+    return web.Response(status=refusal.status, body=body, headers=headers)
 
 
 def _json(answer: dict[str, object], record: RequestRecord) -> web.Response:

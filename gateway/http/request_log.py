@@ -7,8 +7,6 @@ model, and how long it waited and computed. It never holds a prompt or a credent
 from __future__ import annotations
 
 import json
-import re
-import secrets
 import time
 from dataclasses import dataclass, field
 from itertools import count
@@ -23,7 +21,6 @@ from gateway.surfaces.surface import Counts, Facts
 
 _log = structlog.get_logger("request")
 
-_CLIENT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _MAX_HEADER_CHARACTERS: Final = 500
 """Clients write what they like into options; a header must stay small."""
 _MAX_NAME_CHARACTERS: Final = 200
@@ -63,11 +60,9 @@ class RequestRecord:
     warning: str = ""
 
     @classmethod
-    def begin(cls, client_id: str | None, surface: str, route: str, decisions: Decisions) -> RequestRecord:
-        """Start the clock; a sensible id of the client's is kept, so that its logs match ours."""
-        valid = client_id is not None and _CLIENT_ID.match(client_id)
-        chosen = client_id if valid and client_id is not None else secrets.token_hex(8)
-        record = cls(chosen, surface, route, time.monotonic(), time.time(), decisions)
+    def begin(cls, request_id: str, surface: str, route: str, decisions: Decisions) -> RequestRecord:
+        """Start the clock."""
+        record = cls(request_id, surface, route, time.monotonic(), time.time(), decisions)
         decisions.began(record)
         return record
 

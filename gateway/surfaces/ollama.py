@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from gateway.surfaces.identity import Caller
+from gateway.surfaces.naming import wrong_type
 from gateway.surfaces.surface import (
     NOBODY,
     RUNNER_OPTIONS,
@@ -42,13 +43,13 @@ class OllamaSurface:
         """Read a request and take out what is the gateway's to decide: keep_alive and runner options."""
         written = read_object(body)
         request = with_known_keys(written)
-        streamed = read_flag(request, "stream", default=True) if route in _STREAMED else False
+        streamed = read_flag(request, "stream", default=True, route=route) if route in _STREAMED else False
         keep_alive_given, keep_alive_s = _keep_alive(request)
         facts = replace(
-            read_facts(request, caller, stream=streamed, converses=route in _STREAMED),
+            read_facts(request, caller, stream=streamed, converses=route in _STREAMED, route=route),
             keep_alive_s=keep_alive_s,
             keep_alive_given=keep_alive_given,
-            runner_options=_runner_options(request),
+            runner_options=_runner_options(route, request),
         )
         unload = keep_alive_given and keep_alive_s == 0.0 and _asks_nothing(route, request)
         reply = _unload_reply(route, facts.model) if unload else None
@@ -83,12 +84,12 @@ def _keep_alive(request: Mapping[str, Any]) -> tuple[bool, float | None]:
         raise BadRequestError(str(error)) from error
 
 
-def _runner_options(request: Mapping[str, Any]) -> dict[str, Any]:
+def _runner_options(route: str, request: Mapping[str, Any]) -> dict[str, Any]:
     options = request.get("options")
     if options is None:
         return {}
     if not isinstance(options, dict):
-        raise BadRequestError("options must be an object")
+        raise BadRequestError(wrong_type(route, "options", options, "map[string]interface {}"))
     return {key: options[key] for key in RUNNER_OPTIONS if key in options}
 
 

@@ -40,8 +40,8 @@ class OpenAISurface:
         written = read_object(body)
         request = with_known_keys(written)
         converses = route != _EMBEDS
-        streamed = converses and read_flag(request, "stream", default=False)
-        facts = read_facts(request, caller, stream=streamed, converses=converses)
+        streamed = converses and read_flag(request, "stream", default=False, route=route)
+        facts = read_facts(request, caller, stream=streamed, converses=converses, route=route)
         return ParsedRequest(facts, body if request is written else json.dumps(request).encode())
 
     def error(self, status: int, message: str, *, request_id: str = "") -> bytes:  # noqa: ARG002 -- no part of this shape

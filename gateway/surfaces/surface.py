@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, NoReturn, Protocol
 
 from gateway.surfaces.identity import Caller, session_of, tenant_of
+from gateway.surfaces.naming import go_kind, name_mistake, wrong_type
 from gateway.surfaces.prompts import is_task, size_of
 
 NOBODY: Final = Caller()
@@ -161,7 +162,7 @@ def read_object(body: bytes) -> dict[str, Any]:
     if parsed is None:
         return {}
     if not isinstance(parsed, dict):
-        raise BadRequestError(f"the request body must be a JSON object, not {json_type(parsed)}")
+        raise BadRequestError(f"the request body must be a JSON object, not {go_kind(parsed)}")
     _check_depth(body, parsed)
     trailing = bool(text[end:].strip(" \t\r\n"))
     return _Ambiguous(parsed) if ambiguities or trailing else parsed
@@ -218,13 +219,15 @@ def _inner(value: Any) -> list[Any]:  # noqa: ANN401 -- any JSON
     return [inner for inner in values if isinstance(inner, (dict, list))]
 
 
-def read_facts(request: Mapping[str, Any], caller: Caller, *, stream: bool, converses: bool) -> Facts:
+def read_facts(
+    request: Mapping[str, Any], caller: Caller, *, stream: bool, converses: bool, route: str = ""
+) -> Facts:
     """Return what every surface tells alike; `converses` is false for what only embeds.
 
     Raises:
-        BadRequestError: no model, or one that is no text.
+        BadRequestError: no model, or what can be no model's name.
     """
-    model, size = read_model(request), size_of(request)
+    model, size = read_model(request, route), size_of(request)
     return Facts(
         model=model,
         stream=stream,
@@ -236,21 +239,22 @@ def read_facts(request: Mapping[str, Any], caller: Caller, *, stream: bool, conv
     )
 
 
-def read_model(request: Mapping[str, Any]) -> str:
-    """Return the model's name.
+def read_model(request: Mapping[str, Any], route: str = "") -> str:
+    """Return the model's name as it is written.
 
     Raises:
-        BadRequestError: missing, or not a text.
+        BadRequestError: missing, not a text, or none that a model can have.
     """
     model = request.get("model")
-    if model is None or model == "":
-        raise BadRequestError("model is required")
-    if not isinstance(model, str):
-        raise BadRequestError(f"model must be a string, not {json_type(model)}")
-    return model
+    if model is not None and not isinstance(model, str):
+        raise BadRequestError(wrong_type(route, "model", model, "string"))
+    mistake = name_mistake(route, model or "")
+    if mistake is not None:
+        raise BadRequestError(mistake[1], status=mistake[0])
+    return model or ""
 
 
-def read_flag(request: Mapping[str, Any], key: str, *, default: bool) -> bool:
+def read_flag(request: Mapping[str, Any], key: str, *, default: bool, route: str = "") -> bool:
     """Return a boolean field; null counts as missing.
 
     Raises:
@@ -260,7 +264,7 @@ def read_flag(request: Mapping[str, Any], key: str, *, default: bool) -> bool:
     if value is None:
         return default
     if not isinstance(value, bool):
-        raise BadRequestError(f"{key} must be true or false, not {json_type(value)}")
+        raise BadRequestError(wrong_type(route, key, value, "bool"))
     return value
 
 
@@ -287,20 +291,3 @@ def last_count(key: bytes, tail: bytes) -> int | None:
     at = tail.rfind(key)
     digits = _DIGITS.match(tail, at + len(key)) if at >= 0 else None
     return int(digits[1]) if digits else None
-
-
-def json_type(value: object) -> str:
-    """Return what a value is, in words."""
-    match value:
-        case bool():
-            return "a boolean"
-        case int() | float():
-            return "a number"
-        case str():
-            return "a string"
-        case list():
-            return "an array"
-        case None:
-            return "null"
-        case _:
-            return "an object"

@@ -256,7 +256,7 @@ async def test_credentials_and_origin_stay_in_the_gateway(tmp_path: Path) -> Non
         ("/api/chat", b'{"model":"count","keep_alive":"300"}', 400),
         ("/api/chat", b'{"model":"count","options":[]}', 400),
         ("/api/chat", b'{"model":"nobody"}', 404),
-        ("/api/embed", b'{"model":"//"}', 404),
+        ("/api/embed", b'{"model":"//"}', 400),
         ("/v1/chat/completions", b"{", 400),
         ("/v1/chat/completions", b'{"messages":[]}', 400),
         ("/v1/embeddings", b'{"model":"nobody"}', 404),

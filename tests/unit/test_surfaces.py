@@ -130,8 +130,12 @@ def test_text_that_is_no_unicode_passes() -> None:
         (b"3", "must be a JSON object"),
         (b"{}", "model is required"),
         (b'{"model":null}', "model is required"),
-        (b'{"model":["m"]}', "not an array"),
-        (b'{"model":"m","stream":1}', "not a number"),
+        (b'{"model":"a b"}', "invalid model name"),
+        (
+            b'{"model":["m"]}',
+            "cannot unmarshal array into Go struct field Chat.*Request.model of type string",
+        ),
+        (b'{"model":"m","stream":1}', "cannot unmarshal number into .*stream of type bool"),
     ],
 )
 def test_bad_bodies_are_refused_with_what_is_wrong(body: bytes, words: str) -> None:
