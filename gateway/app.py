@@ -17,6 +17,7 @@ import structlog
 from aiohttp import web
 
 from gateway import host
+from gateway.departures import Departures
 from gateway.external.health import USUAL, Timings
 from gateway.external.merging import NO_SUPERVISOR
 from gateway.external_link import ExternalLink, Surroundings
@@ -28,6 +29,7 @@ from gateway.http.inference import InferenceHandlers
 from gateway.http.listing import ListingHandlers
 from gateway.http.origins import Origins
 from gateway.http.server import ClientRunner
+from gateway.http.store import StoreHandlers
 from gateway.learning import Learning
 from gateway.relay.sockets import worker_socket
 from gateway.relay.upstream import Upstream
@@ -35,6 +37,7 @@ from gateway.runtime import Runtime
 from gateway.scheduling.residency import quiet
 from gateway.scheduling.scheduler import Scheduler
 from gateway.shown import Shows
+from gateway.stores import Stores
 from supervisor.contract.config import Config, SchedulingConfig
 from supervisor.contract.runtime_dir import GATEWAY_SOCKET, SUPERVISOR_SOCKET
 from supervisor.contract.values import is_loopback
@@ -110,7 +113,9 @@ async def running(config: Config, ports: Ports) -> AsyncIterator[Fleet]:
             on_failure=external.request_failed,
         )
         origins = _origins(config, ports.listener)
-        runners = _runners(config, fleet, runtime, upstream, session, origins)
+        stores = Stores(fleet, Departures(fleet, runtime), session)
+        await stack.enter_async_context(stores.running())
+        runners = _runners(config, _Parts(session, fleet, runtime, upstream, stores), origins)
         for runner in runners:
             stack.push_async_callback(runner.cleanup)
         await _listen(runners, ports)
@@ -147,26 +152,32 @@ async def _cancel(task: asyncio.Task[None]) -> None:
         await task
 
 
-def _runners(
-    config: Config,
-    fleet: Fleet,
-    runtime: Runtime,
-    upstream: Upstream,
-    session: aiohttp.ClientSession,
-    origins: Origins,
-) -> tuple[web.AppRunner, web.AppRunner]:
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What handlers are made of."""
+
+    session: aiohttp.ClientSession
+    fleet: Fleet
+    runtime: Runtime
+    upstream: Upstream
+    stores: Stores
+
+
+def _runners(config: Config, parts: _Parts, origins: Origins) -> tuple[web.AppRunner, web.AppRunner]:
+    fleet, runtime = parts.fleet, parts.runtime
     inference = InferenceHandlers(
         fleet,
         runtime,
-        upstream,
+        parts.upstream,
         request_timeout_s=config.gateway.request_timeout,
         passes_options=config.scheduling.context == "pass",
         rng=random.Random(),  # noqa: S311 -- spreads retries, guards nothing
     )
     admin = AdminHandlers(fleet, runtime)
-    listing = ListingHandlers(fleet, runtime, Shows(session, fleet.roster))
+    listing = ListingHandlers(fleet, runtime, Shows(parts.session, fleet.roster))
+    store = StoreHandlers(parts.stores, parts.session)
     limit_bytes = config.gateway.max_body_size
-    clients = client_application(inference, listing, admin, origins, max_body_bytes=limit_bytes)
+    clients = client_application(inference, listing, admin, store, origins, max_body_bytes=limit_bytes)
     operator = web.AppRunner(
         admin_application(admin), handler_cancellation=True, access_log=None, shutdown_timeout=_FINISH_S
     )

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from math import inf
 from typing import Any, Final
 
 import aiohttp
@@ -222,7 +223,7 @@ class Fleet:
         """
         target = self.roster.resolve(name)
         if target is None:
-            await self._wait_for(lambda: self._settled() or self.roster.resolve(name) is not None, within_s)
+            await self.wait_for(lambda: self._settled() or self.roster.resolve(name) is not None, within_s)
             target = self.roster.resolve(name)
         if target is None:
             await self._catalogues.search(max_age_s=1.0)
@@ -234,9 +235,10 @@ class Fleet:
 
     async def wait_until_settled(self) -> None:
         """Return when the models of a worker, and of all that are coming up, are known."""
-        await self._wait_for(self._settled, None)
+        await self.wait_for(self._settled, None)
 
-    async def _wait_for(self, condition: Callable[[], bool], within_s: float | None) -> None:
+    async def wait_for(self, condition: Callable[[], bool], within_s: float | None) -> None:
+        """Return when workers or their lists have changed so that it holds, or the time is over."""
         try:
             async with asyncio.timeout(within_s):
                 while not condition():
@@ -255,12 +257,41 @@ class Fleet:
         While the first workers are coming up and no list is known at all, waits a little for one.
         """
         if not self.roster.catalogues and any(s.state in _COMING for s in self.roster.statuses):
-            await self._wait_for(lambda: bool(self.roster.catalogues), _FIRST_LIST_S)
+            await self.wait_for(lambda: bool(self.roster.catalogues), _FIRST_LIST_S)
         await self._catalogues.refresh(max_age_s)
 
-    def store_changed(self) -> None:
-        """Look at once at what the workers have: a model was pulled, created, copied or deleted."""
+    async def store_changed(self, key: str = "") -> None:
+        """Look at once at what the workers have, after a model was pulled, created, copied or deleted.
+
+        Returns when all that answer have told; the model with that key, if any, can then be served.
+        """
         self._catalogues.store_changed()
+        await self._catalogues.search(inf)
+        for status in self.roster.ready():
+            row = self.roster.catalogues.get(status.worker, {}).get(key)
+            if row is not None and self.roster.details_of(row.variant) is None:
+                await self._read_details(status, row)
+
+    async def wait_for_stores(self, within_s: float) -> None:
+        """Return when some worker can be asked, with lists of models that are fresh."""
+        await self.wait_for(lambda: bool(self.roster.ready()), within_s)
+        await self._catalogues.search(max_age_s=1.0)
+
+    @contextmanager
+    def withdrawn(self, key: str) -> Iterator[None]:
+        """Let nobody be given the model as long as the block lasts; those who wait for it are told."""
+        self.roster.withdrawn.add(key)
+        self._tell_scheduler()
+        try:
+            yield
+        finally:
+            self.roster.withdrawn.discard(key)
+            self._tell_scheduler()
+
+    def forget_model(self, key: str, workers: Iterable[str]) -> None:
+        """Drop a deleted model from the lists, also from those of workers that are not there."""
+        for worker in workers:
+            self.roster.catalogues.get(worker, {}).pop(key, None)
 
     async def _learn(self, variant: Variant) -> None:
         """Read a model's header once, so that its memory can be estimated."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from gateway.scheduling.names import Instance, Variant
 from gateway.scheduling.types import ReplicaBounds, Resident, WorkerView
+from gateway.store.outgoing import is_stand_in
 from gateway.variants import DEFAULTS, Options, PassedVariants, with_options
 from gateway.workers.devices import computes_on_gpu, device_of
 from gateway.workers.engines import honours, needs_context_in_requests, one_per_weights
@@ -112,6 +113,12 @@ class Roster:
     """What requests brought with them."""
     held: dict[Instance, dict[str, Held]] = field(default_factory=dict)
     """What each process was last seen or made to hold, by weights."""
+    withdrawn: set[str] = field(default_factory=set)
+    """Keys of models that are being deleted: nobody is given them any more."""
+    stand_ins: dict[str, str] = field(default_factory=dict)
+    """By the keys of second names that no client sees (`store/outgoing.py`): the keys they stand in for."""
+    _hidden: dict[str, frozenset[str]] = field(default_factory=dict)
+    """By worker: such names in its list."""
     _details: dict[str, ModelDetails] = field(default_factory=dict)
     """By weights."""
     _weights: dict[str, str] = field(default_factory=dict)
@@ -149,7 +156,11 @@ class Roster:
             name, listed = row.get("name"), listed_as(row)
             key = key_of(name) if isinstance(name, str) else None
             if key is not None and listed:
-                rows[key] = ModelRow(name, self._variant(key, listed), row)
+                rows[key] = ModelRow(name, self._variant(self.stand_ins.get(key, key), listed), row)
+        hidden = frozenset(filter(is_stand_in, rows))
+        if hidden:  # after the names that clients see, which are told apart first
+            rows = {key: rows[key] for key in sorted(rows, key=hidden.__contains__)}
+        self._hidden[worker] = hidden
         is_new = self.catalogues.get(worker) != rows
         self.catalogues[worker] = rows
         return is_new
@@ -160,7 +171,8 @@ class Roster:
             self._weights[row.listed_as] = details.weights
             for rows in self.catalogues.values():
                 for key, known in rows.items():
-                    rows[key] = replace(known, variant=self._variant(key, known.listed_as))
+                    named = self.stand_ins.get(key, key)
+                    rows[key] = replace(known, variant=self._variant(named, known.listed_as))
         self._details[self._weights.get(row.listed_as, row.listed_as)] = details
 
     def details_of(self, variant: Variant) -> ModelDetails | None:
@@ -348,6 +360,9 @@ class Roster:
     def allowed_rows(self, status: WorkerStatus) -> dict[str, ModelRow]:
         """Return what a worker has and may serve, by the keys of the names."""
         rows = self.catalogues.get(status.worker, {})
+        hidden = self.withdrawn | self._hidden.get(status.worker, frozenset())
+        if hidden:
+            rows = {key: row for key, row in rows.items() if key not in hidden}
         if status.models is None:
             return rows
         allowed = {key_of(name) for name in status.models}

@@ -11,6 +11,8 @@ from gateway.http.edge import Edge
 from gateway.http.inference import InferenceHandlers
 from gateway.http.listing import ListingHandlers
 from gateway.http.origins import Origins
+from gateway.http.store import StoreHandlers
+from gateway.store.requests import Kind
 from gateway.surfaces.anthropic import AnthropicSurface
 from gateway.surfaces.audio import AudioSurface
 from gateway.surfaces.ollama import OllamaSurface
@@ -35,6 +37,7 @@ def client_application(
     inference: InferenceHandlers,
     listing: ListingHandlers,
     admin: AdminHandlers,
+    store: StoreHandlers,
     origins: Origins,
     *,
     max_body_bytes: int,
@@ -52,6 +55,10 @@ def client_application(
     app.router.add_post("/api/show", listing.show)
     app.router.add_get("/v1/models", listing.v1_models, allow_head=False)
     app.router.add_get("/v1/models/{model:.+}", listing.v1_model, allow_head=False)
+    for kind in Kind:
+        app.router.add_route("DELETE" if kind is Kind.DELETE else "POST", f"/api/{kind}", store.handler(kind))
+    app.router.add_head("/api/blobs/{digest}", store.blobs.head)
+    app.router.add_post("/api/blobs/{digest}", store.blobs.post)
     app.router.add_get("/corral/health", admin.health)
     return app
 

@@ -16,6 +16,7 @@ PURE = (
     "supervisor/contract",
     "gateway/scheduling",
     "gateway/simulate",
+    "gateway/store",
     "gateway/surfaces",
     "gateway/external",
 )
@@ -52,6 +53,7 @@ PROJECT_IMPORTS_OF = {
     "supervisor/core": ("supervisor.contract", "supervisor.core"),
     "gateway/scheduling": ("supervisor.contract", "gateway.scheduling"),
     "gateway/external": ("supervisor.contract", "gateway.external"),
+    "gateway/store": ("supervisor.contract", "gateway.surfaces", "gateway.store"),
     "gateway/simulate": ("supervisor.contract", "gateway.scheduling", "gateway.simulate"),
     "gateway/surfaces": ("supervisor.contract", "gateway.scheduling", "gateway.surfaces"),
 }

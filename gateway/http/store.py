@@ -1,0 +1,75 @@
+"""pull, push, create, copy and delete for clients: reads the request, follows the operation, tells it.
+
+As Ollama answers: a stream of progress unless `stream` is false, an error before the first line with its
+own status, one after it as a last line. Decides nothing else.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+import aiohttp
+from aiohttp import web
+
+from gateway.http.blobs import JSON, BlobHandlers, refusal
+from gateway.http.bodies import read_body
+from gateway.http.edge import Handler
+from gateway.store.joining import Follower
+from gateway.store.merging import FINAL_LINE, Failure, error_line
+from gateway.store.planning import RefusedError
+from gateway.store.requests import Kind, StoreRequest, parse
+from gateway.stores import Stores, Undertaking
+
+_STREAM: Final = {"Content-Type": "application/x-ndjson"}
+
+
+class StoreHandlers:
+    """Handlers of the operations, and of the parts of models."""
+
+    def __init__(self, stores: Stores, session: aiohttp.ClientSession) -> None:
+        """Share the gateway's operations and session."""
+        self.blobs = BlobHandlers(stores, session)
+        self._stores = stores
+
+    def handler(self, kind: Kind) -> Handler:
+        """Return the handler of one operation."""
+        return partial(self._handle, kind)
+
+    async def _handle(self, kind: Kind, request: web.Request) -> web.StreamResponse:
+        asked = parse(kind, await read_body(request))
+        try:
+            async with self._stores.following(asked) as (undertaking, follower):
+                if asked.stream and asked.shows_progress:
+                    return await _streamed(request, undertaking, follower)
+                return await _awaited(asked, undertaking, follower)
+        except RefusedError as error:
+            return refusal(error.status, error.message)
+
+
+async def _streamed(request: web.Request, undertaking: Undertaking, follower: Follower) -> web.StreamResponse:
+    response = web.StreamResponse(headers=_STREAM)
+    async for lines in undertaking.lines(follower):
+        if not response.prepared:
+            await response.prepare(request)
+        await response.write(lines)
+    failure = undertaking.failure
+    if failure is not None and not response.prepared:
+        return refusal(failure.status, failure.text)
+    if not response.prepared:
+        await response.prepare(request)
+    await response.write(FINAL_LINE if failure is None else error_line(failure.text))
+    await response.write_eof()
+    return response
+
+
+async def _awaited(asked: StoreRequest, undertaking: Undertaking, follower: Follower) -> web.Response:
+    async for _ in undertaking.lines(follower):
+        pass
+    if undertaking.failure is not None:
+        return _failed(undertaking.failure)
+    return web.Response(body=FINAL_LINE.strip(), headers=JSON) if asked.shows_progress else web.Response()
+
+
+def _failed(failure: Failure) -> web.Response:
+    return refusal(failure.status, failure.text)

@@ -1,0 +1,1 @@
+"""What is done to model stores: who does it, how the progress of several is told as one. Pure."""
