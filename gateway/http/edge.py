@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import structlog
 from aiohttp import hdrs, web
@@ -51,14 +51,26 @@ def plain_path(target: str) -> str | None:
     Routes are allow-listed by their exact path. `//api/chat` or `/api/../x` is none of them, however an
     application in between or behind would read it.
     """
-    path = target.partition("?")[0].partition("#")[0]
-    if "://" in path:  # absolute-form, as to a proxy
-        path = "/" + path.partition("://")[2].partition("/")[2]
-    decoded = unquote(path)
+    decoded = unquote(_parts_of(target)[1])
     segments = decoded.split("/")
     if segments[0] or "\\" in decoded or not {".", ".."}.isdisjoint(segments) or "" in segments[1:-1]:
         return None
     return decoded
+
+
+def authority_of(target: str) -> str:
+    """Return the host that a target in absolute form names, as a proxy is asked; it goes before Host."""
+    return _parts_of(target)[0]
+
+
+def _parts_of(target: str) -> tuple[str, str]:
+    """Return authority and path."""
+    written = target.partition("?")[0]
+    _, scheme, rest = written.partition("://")
+    if written.startswith("/") or not scheme:
+        return "", written
+    authority, slash, path = rest.partition("/")
+    return authority, f"/{path}" if slash else "/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +143,14 @@ class Edge:
             return None
         moved = HTTPStatus.MOVED_PERMANENTLY if request.method == "GET" else HTTPStatus.TEMPORARY_REDIRECT
         query = f"?{request.query_string}" if request.query_string else ""
-        return web.Response(status=moved, headers={hdrs.LOCATION: path + query})
+        return web.Response(status=moved, headers={hdrs.LOCATION: quote(path) + query})
 
     def _refused(self, request: web.Request, error: web.HTTPException) -> web.Response:
         allow = {hdrs.ALLOW: error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else {}
         plain = _PLAIN_TEXTS.get(error.status)
         if plain is not None and not request.path.startswith("/v1/"):
-            return web.Response(status=error.status, text=plain, headers=allow)
+            headers = {hdrs.CONTENT_TYPE: "text/plain", **allow}
+            return web.Response(status=error.status, body=plain.encode(), headers=headers)
         text = f"{plain}: {request.method} {request.path}" if plain is not None else error.text or ""
         response = self._refusal(request, error.status, text)
         response.headers.update(allow)
@@ -149,8 +162,7 @@ class Edge:
 
 
 def _host_of(request: web.Request) -> str:
-    """Return the host that is addressed: a target in absolute form goes before the header."""
-    return request.rel_url.authority or request.headers.get(hdrs.HOST, "")
+    return authority_of(request.raw_path) or request.headers.get(hdrs.HOST, "")
 
 
 def _as_routed(request: web.Request) -> bool:

@@ -86,7 +86,7 @@ def preflight(requested_headers: str) -> Mapping[str, str]:
 
 def matches(origin: str, patterns: Iterable[str]) -> bool:
     """Whether an origin is one of these; a `*` stands for anything, also for nothing."""
-    return any(_matches(origin.lower(), pattern.lower()) for pattern in patterns)
+    return any(_matches(origin, pattern) for pattern in patterns)
 
 
 def _matches(origin: str, pattern: str) -> bool:

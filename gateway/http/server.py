@@ -57,24 +57,21 @@ class _Protocol(web.RequestHandler):
         request: web.BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
-        message: str | None = None,
+        message: str | None = None,  # noqa: ARG002 -- the parser's words are not for clients
     ) -> web.StreamResponse:
-        """Answer what is no HTTP (400), or a request whose handler failed, in the client's shape."""
-        wanted = request.headers.get(REQUEST_ID_HEADER)
-        known = request.get(REQUEST_ID) or chosen_id(wanted)
-        text = (message or HTTPStatus(status).phrase).partition("\n")[0]
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        """Answer what is no HTTP (400) as Go does, and a handler's failure in the client's shape."""
+        known = request.get(REQUEST_ID) or chosen_id(request.headers.get(REQUEST_ID_HEADER))
+        if request.writer.output_size > 0:
+            _log.error("an answer broke off in the gateway", id=known, path=request.path, exc_info=exc)
+            raise ConnectionError("the answer had begun: it can only be broken off")
+        if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            kind, body = "text/plain", f"{status} {HTTPStatus(status).phrase}".encode()
+        else:
             _log.error("a request failed in the gateway", id=known, path=request.path, exc_info=exc)
             text = f"internal error in Corral's gateway; its log tells more of request {known}"
-        if request.writer.output_size > 0:
-            raise ConnectionError("the answer had begun: it can only be broken off")
-        response = web.Response(
-            status=status,
-            body=self._error_body(request.path, status, text),
-            content_type="application/json",
-            charset="utf-8",
-            headers={REQUEST_ID_HEADER: known},
-        )
+            kind, body = "application/json", self._error_body(request.path, status, text)
+        headers = {REQUEST_ID_HEADER: known, "Content-Type": f"{kind}; charset=utf-8"}
+        response = web.Response(status=status, body=body, headers=headers)
         response.force_close()
         return response
 
