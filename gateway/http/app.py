@@ -10,6 +10,7 @@ from gateway.http.admin import AdminHandlers
 from gateway.http.edge import Edge
 from gateway.http.inference import InferenceHandlers
 from gateway.http.listing import ListingHandlers
+from gateway.http.openapi import openapi
 from gateway.http.origins import Origins
 from gateway.http.store import StoreHandlers
 from gateway.store.requests import Kind
@@ -42,7 +43,7 @@ def client_application(
     *,
     max_body_bytes: int,
 ) -> web.Application:
-    """Return the application of the main port: the surfaces and /corral/health, nothing else."""
+    """Return the application of the main port: the surfaces, stores, health and description, nothing else."""
     app = web.Application(client_max_size=max_body_bytes)
     Edge(origins, surface_of).install(app)
     for surface in SURFACES:
@@ -60,6 +61,7 @@ def client_application(
     app.router.add_head("/api/blobs/{digest}", store.blobs.head)
     app.router.add_post("/api/blobs/{digest}", store.blobs.post)
     app.router.add_get("/corral/health", admin.health)
+    app.router.add_get("/corral/openapi.json", openapi)
     return app
 
 

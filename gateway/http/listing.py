@@ -17,14 +17,15 @@ from typing import Any, Final
 from aiohttp import web
 
 from gateway.fleet import Fleet
+from gateway.http.bodies import read_body
+from gateway.http.edge import REQUEST_ID
 from gateway.offers import offered, offers
 from gateway.runtime import Runtime
 from gateway.scheduling.names import Variant
 from gateway.scheduling.residency import Phase, Replica, WorkerResidency
 from gateway.shown import NotShownError, Shows
-from gateway.surfaces import model_lists, residents
-from gateway.surfaces.model_lists import ANTHROPIC_HEADER, Listed, anthropic_error
-from gateway.surfaces.openai import error_object
+from gateway.surfaces import anthropic, model_lists, openai, residents
+from gateway.surfaces.model_lists import ANTHROPIC_HEADER, Listed
 from gateway.surfaces.residents import Held
 from gateway.surfaces.show import check_name, for_client, read_show
 from gateway.surfaces.surface import BadRequestError
@@ -90,7 +91,7 @@ class ListingHandlers:
     async def show(self, request: web.Request) -> web.Response:
         """Tell all about one model, as a worker that has it does."""
         try:
-            asked = read_show(await request.read())
+            asked = read_show(await read_body(request))
             model = await self._find(asked.model)
             if model is None:
                 return _error(HTTPStatus.NOT_FOUND, model_not_found(asked.model))
@@ -152,8 +153,9 @@ def _json(answer: dict[str, Any], status: int = HTTPStatus.OK) -> web.Response:
 
 
 def _v1_error(request: web.Request, status: int, message: str) -> web.Response:
-    shape = anthropic_error if ANTHROPIC_HEADER in request.headers else error_object
-    return _json(shape(status, message), status)
+    if ANTHROPIC_HEADER in request.headers:
+        return _json(anthropic.error_object(status, message, request.get(REQUEST_ID, "")), status)
+    return _json(openai.error_object(status, message), status)
 
 
 def _error(status: int, message: str) -> web.Response:

@@ -19,7 +19,6 @@ ANTHROPIC_HEADER: Final = "anthropic-version"
 """Every client of Anthropic's sends it and no client of OpenAI's: it tells whose /v1/models is asked for."""
 _PAGE: Final = 20
 _LARGEST_PAGE: Final = 1000
-_ERROR_TYPE: Final = {400: "invalid_request_error", 404: "not_found_error"}
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -133,12 +132,6 @@ def anthropic_model(model: Listed, asked: str) -> dict[str, Any]:
     """Return Anthropic's model object under the name that was asked for."""
     created = model.modified_at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     return {"type": "model", "id": asked, "display_name": asked, "created_at": created}
-
-
-def anthropic_error(status: int, message: str) -> dict[str, Any]:
-    """Return Anthropic's error object."""
-    kind = _ERROR_TYPE.get(status, "api_error")
-    return {"type": "error", "error": {"type": kind, "message": message}}
 
 
 def _limit(text: str | None) -> int:

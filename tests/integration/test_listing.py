@@ -230,7 +230,7 @@ async def test_a_resident_model_has_a_row_for_each_worker_that_holds_it(tmp_path
         client = ollama.AsyncClient(bench.url)
         read = await client.ps()
         await client.close()  # type: ignore[no-untyped-call]  # the library left it bare
-    wanted = {"worker": "w0", "gpus": [{"id": "GPU-1", "label": "GPU 0 NVIDIA L4"}]}
+    wanted: dict[str, Any] = {"worker": "w0", "gpus": [{"id": "GPU-1", "label": "GPU 0 NVIDIA L4"}]}
     wanted |= {"num_parallel": 2, "busy": 0, "size": 1000, "size_vram": 1000, "context_length": 64}
     assert rows[0] | wanted == rows[0]
     assert [model.name for model in read.models] == ["count:latest"] * 2
