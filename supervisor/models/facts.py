@@ -20,6 +20,7 @@ _FILE_TYPES: Final = {
     26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16",
     36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4",
 }  # fmt: skip
+_POOLING_RANK: Final = 4
 _BILLION: Final = 10**9
 _MILLION: Final = 10**6
 _THOUSAND: Final = 10**3
@@ -50,6 +51,11 @@ class ModelFacts:
         tools = ("tools",) if "tools" in template else ()
         thinking = ("thinking",) if "<think>" in template or "enable_thinking" in template else ()
         return ("completion", *tools, *thinking)
+
+    @property
+    def ranks(self) -> bool:
+        """It tells how well two texts fit together: a reranker."""
+        return self.info.get(f"{self.family}.pooling_type") == _POOLING_RANK
 
     @property
     def details(self) -> dict[str, object]:

@@ -15,6 +15,7 @@ from enum import Enum, auto
 from typing import Any, Final
 
 from supervisor.engines.embedded.events import End, Event, Piece
+from supervisor.engines.embedded.stops import overlap
 from supervisor.models.prompt_tags import ANY_OBJECT
 
 _LISTS: Final = {ANY_OBJECT: "}", "[": "]"}
@@ -171,7 +172,7 @@ class Reading:
             thinking, content = self.thoughts.add(event.content) if self.thoughts else ("", event.content)
             content = self.calls.add(content) if self.calls else content
             if thinking or content or event.logprobs:
-                yield Piece(content=content, thinking=thinking, logprobs=event.logprobs)
+                yield replace(event, content=content, thinking=thinking)
             return
         thinking, content = self.thoughts.end() if self.thoughts else ("", "")
         if self.calls:
@@ -186,11 +187,6 @@ class Reading:
             for n, (name, values) in enumerate(self.calls.found if self.calls else ())
         )
         return replace(end, tool_calls=calls, text=self._text)
-
-
-def overlap(text: str, mark: str) -> int:
-    """Return how many letters at the end of `text` may be the beginning of `mark`."""
-    return next((n for n in range(min(len(text), len(mark)), 0, -1) if text.endswith(mark[:n])), 0)
 
 
 def _first_name(names: Sequence[str], text: str) -> tuple[str, int]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
 
+from supervisor.engines.embedded import anthropic, openai
 from supervisor.engines.embedded.compatible import OpenAiRoutes
 from supervisor.engines.embedded.delivery import json_response
 from supervisor.engines.embedded.failures import TOO_LARGE, ApiError
 from supervisor.engines.embedded.listing import ListingRoutes
+from supervisor.engines.embedded.messages import AnthropicRoutes
 from supervisor.engines.embedded.native import NativeRoutes
-from supervisor.engines.embedded.openai import error_body
+from supervisor.engines.embedded.reranking import PATHS as RERANK_PATHS
+from supervisor.engines.embedded.reranking import RerankRoutes
 from supervisor.engines.embedded.vectors import VectorRoutes
 from supervisor.engines.embedded.worker import Worker
 
@@ -27,6 +31,7 @@ def make_app(worker: Worker) -> web.Application:
     app = web.Application(middlewares=[translate_failures], client_max_size=_LARGEST_BODY_BYTES)
     native, listing = NativeRoutes(worker), ListingRoutes(worker)
     vectors, compatible = VectorRoutes(worker), OpenAiRoutes(worker)
+    messages, reranking = AnthropicRoutes(worker), RerankRoutes(worker)
     app.add_routes(
         [
             web.get("/", listing.root),
@@ -41,6 +46,10 @@ def make_app(worker: Worker) -> web.Application:
             web.post("/v1/chat/completions", compatible.chat_completions),
             web.post("/v1/completions", compatible.completions),
             web.post("/v1/embeddings", compatible.embeddings),
+            web.post("/v1/responses", compatible.responses),
+            web.post("/v1/messages", messages.messages),
+            web.post("/v1/messages/count_tokens", messages.count_tokens),
+            *(web.post(path, reranking.rerank) for path in RERANK_PATHS),
             web.get("/v1/models", compatible.models, allow_head=False),
             web.get("/v1/models/{id:.+}", compatible.model, allow_head=False),
             web.get("/corral/slots", listing.slots, allow_head=False),
@@ -71,6 +80,10 @@ def _plain(status: int, text: str, headers: dict[str, str]) -> web.Response:
 
 
 def _failure(request: web.Request, status: int, text: str) -> web.Response:
-    if request.path.startswith("/v1/"):
-        return json_response(error_body(status, text), status, "application/json")
+    path = request.path
+    if path.startswith("/v1/messages"):
+        identified = anthropic.error_body(status, text, f"req_{secrets.token_hex(12)}")
+        return json_response(identified, status, "application/json")
+    if path.startswith("/v1/") or path in RERANK_PATHS:
+        return json_response(openai.error_body(status, text), status, "application/json")
     return json_response({"error": text}, status)

@@ -6,119 +6,22 @@ ignored, the last of two equal keys wins, null is as if absent, and no Content-T
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Final
 
 from supervisor.engines.embedded.failures import BAD_REQUEST, ApiError
+from supervisor.engines.embedded.go_json import syntax_error
+from supervisor.engines.embedded.structs import ELEMENTS, MESSAGE, TYPES, Kind, Struct
 
-
-class Kind(StrEnum):
-    """Types of fields, under Go's names for them."""
-
-    TEXT = "string"
-    FLAG = "bool"
-    INT = "int"
-    FLOAT = "float64"
-    OBJECT = "map[string]interface {}"
-    INTS = "[]int"
-    LIST = "[]interface {}"
-    MESSAGES = "[]api.Message"
-    ANY = "interface {}"
-
-
-_TYPES: Final[Mapping[Kind, tuple[type, ...]]] = {
-    Kind.TEXT: (str,),
-    Kind.FLAG: (bool,),
-    Kind.INT: (int,),
-    Kind.FLOAT: (int, float),
-    Kind.OBJECT: (dict,),
-    Kind.LIST: (list,),
-    Kind.MESSAGES: (list,),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Struct:
-    """One request type: its Go name and its fields."""
-
-    name: str
-    fields: Mapping[str, Kind]
-    no_body: str = "missing request body"
-    """What is said to a request without a body."""
-
-
-_RUNTIME: Final = {"model": Kind.TEXT, "options": Kind.OBJECT, "keep_alive": Kind.ANY, "truncate": Kind.FLAG}
-_ANSWER: Final = {
-    "stream": Kind.FLAG,
-    "format": Kind.ANY,
-    "think": Kind.ANY,
-    "shift": Kind.FLAG,
-    "logprobs": Kind.FLAG,
-    "top_logprobs": Kind.INT,
-    "_debug_render_only": Kind.FLAG,
-}
-_OPENAI: Final = {
-    "model": Kind.TEXT,
-    "stream": Kind.FLAG,
-    "stream_options": Kind.OBJECT,
-    "max_tokens": Kind.INT,
-    "seed": Kind.INT,
-    "stop": Kind.ANY,
-    "temperature": Kind.FLOAT,
-    "frequency_penalty": Kind.FLOAT,
-    "presence_penalty": Kind.FLOAT,
-    "top_p": Kind.FLOAT,
-}
-GENERATE: Final = Struct(
-    "GenerateRequest",
-    _RUNTIME
-    | _ANSWER
-    | dict.fromkeys(("prompt", "suffix", "system", "template"), Kind.TEXT)
-    | {"context": Kind.INTS, "raw": Kind.FLAG, "images": Kind.LIST},
-)
-CHAT: Final = Struct("ChatRequest", _RUNTIME | _ANSWER | {"messages": Kind.MESSAGES, "tools": Kind.LIST})
-EMBED: Final = Struct("EmbedRequest", _RUNTIME | {"input": Kind.ANY, "dimensions": Kind.INT})
-EMBEDDINGS: Final = Struct("EmbeddingRequest", _RUNTIME | {"prompt": Kind.TEXT})
-SHOW: Final = Struct("ShowRequest", {"model": Kind.TEXT, "name": Kind.TEXT, "verbose": Kind.FLAG})
-OPENAI_CHAT: Final = Struct(
-    "ChatCompletionRequest",
-    _OPENAI
-    | {
-        "messages": Kind.LIST,
-        "response_format": Kind.OBJECT,
-        "tools": Kind.LIST,
-        "reasoning": Kind.OBJECT,
-        "reasoning_effort": Kind.TEXT,
-        "logprobs": Kind.FLAG,
-        "top_logprobs": Kind.INT,
-    },
-    no_body="EOF",
-)
-OPENAI_COMPLETION: Final = Struct(
-    "CompletionRequest",
-    _OPENAI | {"prompt": Kind.TEXT, "suffix": Kind.TEXT, "logprobs": Kind.INT},
-    no_body="EOF",
-)
-OPENAI_EMBED: Final = Struct(
-    "EmbedRequest",
-    {"model": Kind.TEXT, "input": Kind.ANY, "dimensions": Kind.INT, "encoding_format": Kind.TEXT},
-    no_body="EOF",
-)
-MESSAGE: Final = Struct(
-    "ChatRequest.messages",
-    {
-        "role": Kind.TEXT,
-        "content": Kind.TEXT,
-        "thinking": Kind.TEXT,
-        "images": Kind.LIST,
-        "tool_calls": Kind.LIST,
-        "tool_name": Kind.TEXT,
-        "tool_call_id": Kind.TEXT,
-    },
-)
+_INT_BITS: Final = 63
+_LONGEST_INTEGER: Final = 4000
+"""Digits; Python reads no more, and no field of any request can hold more than 19."""
+_NO_BASE64: Final = re.compile(r"[^A-Za-z0-9+/]")
+_QUANTUM: Final = 4
 
 
 def decode(raw: bytes, struct: Struct) -> dict[str, Any]:
@@ -127,18 +30,20 @@ def decode(raw: bytes, struct: Struct) -> dict[str, Any]:
     Raises:
         ApiError: 400 with Go's text: no body, no JSON, or a field of another type.
     """
-    text = raw.decode("utf-8", "replace").lstrip()
+    text = raw.decode("utf-8", "replace").lstrip(" \t\r\n")
     if not text:
         raise ApiError(BAD_REQUEST, struct.no_body)
     try:
-        value, _ = json.JSONDecoder().raw_decode(text)
-    except json.JSONDecodeError as error:
-        raise ApiError(BAD_REQUEST, _syntax_error(text, error)) from error
+        value, _ = _DECODER.raw_decode(text)
+    except ValueError as error:
+        raise ApiError(BAD_REQUEST, syntax_error(text)) from error
     except RecursionError as error:
         raise ApiError(BAD_REQUEST, "exceeded max depth") from error
+    if value is None:
+        return {}
     if not isinstance(value, dict):
-        kind = _kind_of(value)
-        raise ApiError(BAD_REQUEST, f"json: cannot unmarshal {kind} into Go value of type api.{struct.name}")
+        kind, name = go_kind(value), f"{struct.package}.{struct.name}"
+        raise ApiError(BAD_REQUEST, f"json: cannot unmarshal {kind} into Go value of type {name}")
     return fields_of(value, struct)
 
 
@@ -157,33 +62,55 @@ def fields_of(value: Mapping[str, Any], struct: Struct) -> dict[str, Any]:
     return found
 
 
+def check_base64(text: str) -> None:
+    """Refuse what is no base64, with Go's text.
+
+    Raises:
+        ApiError: 400, it names the place.
+    """
+    packed = text.replace("\r", "").replace("\n", "")
+    try:
+        base64.b64decode(packed, validate=True)
+    except (binascii.Error, ValueError) as error:
+        bare = packed.rstrip("=")
+        bad = _NO_BASE64.search(bare)
+        place = bad.start() if bad else len(packed) - len(packed) % _QUANTUM
+        raise ApiError(BAD_REQUEST, f"illegal base64 data at input byte {place}") from error
+
+
 def _checked(value: Any, kind: Kind, path: str) -> Any:  # noqa: ANN401 -- any JSON
-    if not _fits(value, kind):
-        got = f"number {value}" if kind is Kind.INT and isinstance(value, float) else _kind_of(value)
-        text = f"json: cannot unmarshal {got} into Go struct field {path} of type {kind.value}"
-        raise ApiError(BAD_REQUEST, text)
+    if not _fits(value, TYPES[kind]):
+        raise mismatch(value, path, kind.value)
+    element, name = ELEMENTS.get(kind, (object, ""))
+    for item in value if kind in ELEMENTS else ():
+        if item is not None and not _fits(item, (element,)):
+            raise mismatch(item, path, name)
+    if kind is Kind.IMAGES:
+        for image in value:
+            check_base64(image or "")
     if kind is Kind.MESSAGES:
-        return [fields_of(_object(m, path), MESSAGE) for m in value]
-    return value
+        return [fields_of(message or {}, MESSAGE) for message in value]
+    return [item for item in value if item is not None] if kind in ELEMENTS else value
 
 
-def _object(value: Any, path: str) -> Mapping[str, Any]:  # noqa: ANN401 -- any JSON
-    if isinstance(value, dict):
-        return value
-    text = f"json: cannot unmarshal {_kind_of(value)} into Go struct field {path} of type api.Message"
-    raise ApiError(BAD_REQUEST, text)
+def mismatch(value: object, path: str, wanted: str) -> ApiError:
+    """Return the refusal of a value of another type, in Go's words."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    got = f"number {value}" if number and wanted == Kind.INT else go_kind(value)
+    text = f"json: cannot unmarshal {got} into Go struct field {path} of type {wanted}"
+    return ApiError(BAD_REQUEST, text)
 
 
-def _fits(value: Any, kind: Kind) -> bool:  # noqa: ANN401 -- any JSON
-    if kind is Kind.ANY:
-        return True
-    if kind is Kind.INTS:
-        return isinstance(value, list) and all(_fits(item, Kind.INT) for item in value)
-    flag_for_number = isinstance(value, bool) and kind is not Kind.FLAG
-    return isinstance(value, _TYPES[kind]) and not flag_for_number
+def _fits(value: Any, types: tuple[type, ...]) -> bool:  # noqa: ANN401 -- any JSON
+    if isinstance(value, bool) and int in types:
+        return False
+    if types == (int,) and isinstance(value, int):
+        return value.bit_length() <= _INT_BITS
+    return isinstance(value, types)
 
 
-def _kind_of(value: object) -> str:
+def go_kind(value: object) -> str:
+    """Return what Go calls a JSON value that does not fit."""
     match value:
         case bool():
             return "bool"
@@ -195,17 +122,6 @@ def _kind_of(value: object) -> str:
             return "array"
         case _:
             return "object"
-
-
-def _syntax_error(text: str, error: json.JSONDecodeError) -> str:
-    rest = text[error.pos :].lstrip()
-    if not rest or error.msg.startswith("Unterminated"):
-        return "unexpected EOF"
-    return f"invalid character {_quoted(rest[0])} looking for beginning of value"
-
-
-def _quoted(character: str) -> str:
-    return "'\\''" if character == "'" else f"'{character}'"
 
 
 def go_type(value: object) -> str:
@@ -223,3 +139,14 @@ def go_type(value: object) -> str:
             return "[]interface {}"
         case _:
             return "map[string]interface {}"
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) < _LONGEST_INTEGER else float(digits)
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is no JSON")
+
+
+_DECODER: Final = json.JSONDecoder(parse_int=_integer, parse_constant=_no_constant)

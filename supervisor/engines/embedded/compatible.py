@@ -9,11 +9,13 @@ from typing import Any
 from aiohttp import web
 
 from supervisor.contract import wire
-from supervisor.engines.embedded import bodies, openai
+from supervisor.engines.embedded import bodies, openai, structs
 from supervisor.engines.embedded.delivery import deliver, json_response
 from supervisor.engines.embedded.failures import NOT_FOUND, ApiError
 from supervisor.engines.embedded.listing import modified_at
 from supervisor.engines.embedded.native import answer_frames, chat_call, generate_call
+from supervisor.engines.embedded.responses import ResponsesRendering
+from supervisor.engines.embedded.responses_input import to_chat
 from supervisor.engines.embedded.vectors import embed_answer
 from supervisor.engines.embedded.worker import Worker
 from supervisor.models.model import ModelFile
@@ -27,7 +29,7 @@ class OpenAiRoutes:
 
     async def chat_completions(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/chat/completions."""
-        body = bodies.decode(await request.read(), bodies.OPENAI_CHAT)
+        body = bodies.decode(await request.read(), structs.OPENAI_CHAT)
         rendering = openai.ChatRendering(
             id=f"chatcmpl-{secrets.randbelow(1000)}", created=int(time.time()), include_usage=_usage(body)
         )
@@ -36,16 +38,25 @@ class OpenAiRoutes:
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/completions."""
-        body = bodies.decode(await request.read(), bodies.OPENAI_COMPLETION)
+        body = bodies.decode(await request.read(), structs.OPENAI_COMPLETION)
         rendering = openai.CompletionRendering(
             id=f"cmpl-{secrets.randbelow(1000)}", created=int(time.time()), include_usage=_usage(body)
         )
         frames = answer_frames(self._worker, generate_call(self._worker, openai.to_generate(body)))
         return await deliver(request, frames, rendering, stream=body.get("stream", False))
 
+    async def responses(self, request: web.Request) -> web.StreamResponse:
+        """POST /v1/responses."""
+        body = bodies.decode(await request.read(), structs.RESPONSES)
+        rendering = ResponsesRendering(
+            number=secrets.randbelow(1_000_000), created=int(time.time()), request=body
+        )
+        frames = answer_frames(self._worker, chat_call(self._worker, to_chat(body)))
+        return await deliver(request, frames, rendering, stream=body.get("stream", False))
+
     async def embeddings(self, request: web.Request) -> web.Response:
         """POST /v1/embeddings."""
-        body = bodies.decode(await request.read(), bodies.OPENAI_EMBED)
+        body = bodies.decode(await request.read(), structs.OPENAI_EMBED)
         answer = await embed_answer(self._worker, openai.to_embed(body))
         encoding = body.get("encoding_format", "")
         return _json(openai.embedding_list(body.get("model", ""), answer, encoding))

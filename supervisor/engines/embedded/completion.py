@@ -13,9 +13,10 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from supervisor.engines.embedded.answers import Calls, Reading, Thoughts
-from supervisor.engines.embedded.events import End, Event, Reader
+from supervisor.engines.embedded.events import End, Event, Piece, Reader
 from supervisor.engines.embedded.failures import BAD_REQUEST, INPUT_TOO_LONG, ApiError, RunnerLostError
 from supervisor.engines.embedded.prompts import Conversation, Job, Templated, Text
+from supervisor.engines.embedded.stops import held_back
 from supervisor.engines.embedded.upstream import PromptOverflowError, Upstream
 from supervisor.models.prompt_tags import thinking_marks, tool_mark
 
@@ -62,18 +63,35 @@ async def rendered_text(upstream: Upstream, job: Job) -> str:
     return job.prompt.prompt
 
 
+async def prompt_length(upstream: Upstream, job: Job) -> int:
+    """Return the tokens of the prompt.
+
+    Raises:
+        ApiError: its template cannot be rendered.
+    """
+    return len(await _tokens(upstream, await rendered_text(upstream, job)))
+
+
 async def _events(upstream: Upstream, job: Job) -> AsyncGenerator[Event]:
-    reader, reading = Reader(), _reading(job)
+    reader, reading = Reader(job.stops), _reading(job)
     path, body = job.request()
-    complete = False
     async with aclosing(upstream.stream(path, body)) as items:
         async for item in items:
             for told in reader.read(item):
-                complete = isinstance(told, End)
+                if isinstance(told, End) and told.held:
+                    for event in reading.read(Piece(content=await _held_text(upstream, job, told.held))):
+                        yield event
                 for event in reading.read(told):
                     yield event
-    if not complete:
-        raise RunnerLostError
+                if isinstance(told, End):
+                    return
+    raise RunnerLostError
+
+
+async def _held_text(upstream: Upstream, job: Job, tokens: tuple[int, ...]) -> str:
+    """Return the text that llama.cpp held back; tokens without a text are not meant."""
+    text = await _text(upstream, tokens)
+    return text if held_back(text, job.parameters["stop"]) else ""
 
 
 async def _resumed(upstream: Upstream, job: Job) -> Job:

@@ -37,7 +37,8 @@ async def deliver(
             answer = rendering.whole(whole([frame async for frame in frames]))
             return json_response(answer, content_type=rendering.whole_type)
         first = await anext(frames)
-        if first.get("done_reason") in _SINGLE or "_debug_info" in first:
+        single = first.get("done_reason") in _SINGLE or "_debug_info" in first
+        if single and not rendering.one_is_streamed:
             return json_response(rendering.whole(first))
         return await _send(request, first, frames, rendering)
 

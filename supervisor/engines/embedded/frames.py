@@ -35,20 +35,22 @@ class Framer:
     """`message` objects (chat) instead of `response` texts (generate)."""
     top_logprobs: int = 0
     logprobs: bool = False
+    tells_more: bool = False
+    """Every piece tells the length of the prompt, the end its stop word: for surfaces that tell them."""
 
     def piece(self, piece: Piece, moment: datetime) -> Frame:
         """Return the frame of a part of the answer."""
         frame = self._frame(moment, piece.content, piece.thinking)
         if self.logprobs and piece.logprobs:
             frame["logprobs"] = [self._logprob(item) for item in piece.logprobs]
-        return frame
+        return frame | ({"prompt_eval_count": piece.prompt_tokens} if self.tells_more else {})
 
     def calls(self, end: End, moment: datetime) -> Frame:
         """Return the frame that carries the tool calls."""
         frame = self._frame(moment, "")
         target = frame["message"] if self.chat else frame
         target["tool_calls"] = list(end.tool_calls)
-        return frame
+        return frame | ({"prompt_eval_count": end.prompt_tokens} if self.tells_more else {})
 
     def end(self, end: End, figures: Figures, moment: datetime) -> Frame:
         """Return the last frame; counts and times that are zero are left out, as Go does."""
@@ -62,6 +64,8 @@ class Framer:
             "eval_count": end.answer_tokens,
             "eval_duration": end.answer_ns,
         }
+        if self.tells_more:
+            frame["stop_word"] = end.stop_word
         if figures.context and not self.chat:
             frame["context"] = list(figures.context)
         return frame | {name: number for name, number in numbers.items() if number}

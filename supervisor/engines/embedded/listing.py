@@ -10,7 +10,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from supervisor.contract import wire
-from supervisor.engines.embedded import bodies
+from supervisor.engines.embedded import bodies, structs
 from supervisor.engines.embedded.delivery import json_response
 from supervisor.engines.embedded.failures import BAD_REQUEST, NOT_FOUND, ApiError
 from supervisor.engines.embedded.frames import timestamp
@@ -82,7 +82,7 @@ class ListingRoutes:
 
     async def show(self, request: web.Request) -> web.Response:
         """POST /api/show."""
-        body = bodies.decode(await request.read(), bodies.SHOW)
+        body = bodies.decode(await request.read(), structs.SHOW)
         name = body.get("model") or body.get("name") or ""
         if not name:
             raise ApiError(BAD_REQUEST, wire.MODEL_REQUIRED)

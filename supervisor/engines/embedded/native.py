@@ -12,8 +12,8 @@ from typing import Any
 from aiohttp import web
 
 from supervisor.contract import wire
-from supervisor.engines.embedded import bodies
-from supervisor.engines.embedded.completion import answer, context_tokens, rendered_text
+from supervisor.engines.embedded import bodies, structs
+from supervisor.engines.embedded.completion import answer, context_tokens, prompt_length, rendered_text
 from supervisor.engines.embedded.delivery import deliver
 from supervisor.engines.embedded.events import End, Event
 from supervisor.engines.embedded.failures import (
@@ -46,6 +46,8 @@ class Call:
     body: Mapping[str, Any]
     chat: bool
     began_ns: int
+    tells_more: bool = False
+    """See `Framer`."""
 
     @property
     def empty(self) -> bool:
@@ -60,6 +62,7 @@ class Call:
             chat=self.chat,
             logprobs=self.body.get("logprobs", False),
             top_logprobs=self.body.get("top_logprobs", 0),
+            tells_more=self.tells_more,
         )
 
 
@@ -106,13 +109,12 @@ async def answer_frames(worker: Worker, call: Call) -> AsyncGenerator[Frame]:
     options = worker.options(call.model, call.body)
     context_length = worker.context_length(call.model, options)
     make = chat_job if call.chat else generate_job
-    setting = Setting(model=call.model, context_length=context_length, today=_now().astimezone().date())
     async with worker.lease(call.model, options, keep_alive_s) as runner:
         load_ns = time.monotonic_ns() - call.began_ns
         if call.empty:
             yield call.framer.empty("load", _now())
             return
-        job = make(call.body, options, setting)
+        job = make(call.body, options, _setting(call, context_length))
         upstream = worker.upstream(runner)
         if call.body.get("_debug_render_only"):
             yield call.framer.rendered(await rendered_text(upstream, job), _now())
@@ -120,6 +122,23 @@ async def answer_frames(worker: Worker, call: Call) -> AsyncGenerator[Frame]:
         async with aclosing(answer(upstream, job, context_length=context_length)) as events:
             async for frame in _frames(call, job, events, upstream, load_ns):
                 yield frame
+
+
+async def count_prompt(worker: Worker, call: Call) -> int:
+    """Return how many tokens the prompt of a chat would have.
+
+    Raises:
+        ApiError: it is refused.
+    """
+    _check(call)
+    options = worker.options(call.model, call.body)
+    setting = _setting(call, worker.context_length(call.model, options))
+    async with worker.lease(call.model, options, None) as runner:
+        return await prompt_length(worker.upstream(runner), chat_job(call.body, options, setting))
+
+
+def _setting(call: Call, context_length: int) -> Setting:
+    return Setting(model=call.model, context_length=context_length, today=_now().astimezone().date())
 
 
 async def _frames(
@@ -174,13 +193,13 @@ class NativeRoutes:
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
         """POST /api/generate."""
-        body = bodies.decode(await request.read(), bodies.GENERATE)
+        body = bodies.decode(await request.read(), structs.GENERATE)
         frames = answer_frames(self._worker, generate_call(self._worker, body))
         return await deliver(request, frames, Native(), stream=body.get("stream", True))
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """POST /api/chat."""
-        body = bodies.decode(await request.read(), bodies.CHAT)
+        body = bodies.decode(await request.read(), structs.CHAT)
         frames = answer_frames(self._worker, chat_call(self._worker, body))
         return await deliver(request, frames, Native(), stream=body.get("stream", True))
 

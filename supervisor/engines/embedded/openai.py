@@ -15,15 +15,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from supervisor.engines.embedded.bodies import go_type
-from supervisor.engines.embedded.failures import BAD_REQUEST, NOT_FOUND, ApiError
+from supervisor.engines.embedded.bodies import check_base64, go_type
+from supervisor.engines.embedded.failures import BAD_REQUEST, NOT_FOUND, NOT_IMPLEMENTED, ApiError
 from supervisor.engines.embedded.frames import Frame
 from supervisor.engines.embedded.rendering import encode
 
 _FINGERPRINT: Final = "fp_ollama"
 _EFFORTS: Final = ("high", "medium", "low", "max", "none")
 _ENCODINGS: Final = ("float", "base64")
-_ERROR_TYPES: Final = {BAD_REQUEST: "invalid_request_error", NOT_FOUND: "not_found_error"}
+_ERROR_TYPES: Final = {
+    BAD_REQUEST: "invalid_request_error",
+    NOT_FOUND: "not_found_error",
+    NOT_IMPLEMENTED: "not_supported_error",
+}
+_IMAGE_HEADS: Final = (
+    "data:;base64",
+    *(f"data:image/{kind};base64" for kind in ("jpeg", "jpg", "png", "webp")),
+)
 _DONE: Final = b"data: [DONE]\n\n"
 
 
@@ -51,7 +59,7 @@ def to_chat(body: Mapping[str, Any]) -> dict[str, Any]:
         "top_logprobs": body.get("top_logprobs", 0),
     }
     effort = (body.get("reasoning") or {}).get("effort") or body.get("reasoning_effort")
-    return native | ({} if not effort else {"think": _think(effort)})
+    return native | ({} if not effort else {"think": think_of(effort)})
 
 
 def to_generate(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,6 +131,7 @@ class ChatRendering:
     include_usage: bool
     stream_type: str = "text/event-stream"
     whole_type: str = "application/json"
+    one_is_streamed: bool = True
     _called: bool = False
 
     def chunk(self, frame: Frame) -> bytes:
@@ -169,6 +178,7 @@ class CompletionRendering:
     include_usage: bool
     stream_type: str = "text/event-stream"
     whole_type: str = "application/json"
+    one_is_streamed: bool = True
 
     def chunk(self, frame: Frame) -> bytes:
         """Return the events of one frame."""
@@ -214,10 +224,11 @@ def _message(message: Mapping[str, Any], calls: Sequence[Mapping[str, Any]]) -> 
     told: dict[str, Any] = {"role": "assistant", "content": message["content"]}
     if message.get("thinking"):
         told["reasoning"] = message["thinking"]
-    return told | ({"tool_calls": [_call(call) for call in calls]} if calls else {})
+    return told | ({"tool_calls": [tool_call(call) for call in calls]} if calls else {})
 
 
-def _call(call: Mapping[str, Any]) -> dict[str, Any]:
+def tool_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a native tool call as OpenAI's, whose arguments are a text."""
     function = call["function"]
     arguments = json.dumps(function["arguments"], ensure_ascii=False, separators=(",", ":"))
     named = {"name": function["name"], "arguments": arguments}
@@ -268,10 +279,15 @@ def _format(response_format: Mapping[str, Any]) -> Any:  # noqa: ANN401 -- a JSO
             return None
 
 
-def _think(effort: str) -> bool | str:
+def think_of(effort: str, quote: str = "'") -> bool | str:
+    """Return the native `think` of an effort.
+
+    Raises:
+        ApiError: 400, it is none; the text has it between `quote`.
+    """
     if effort not in _EFFORTS:
         allowed = '"high", "medium", "low", "max", or "none"'
-        raise ApiError(BAD_REQUEST, f"invalid reasoning value: '{effort}' (must be {allowed})")
+        raise ApiError(BAD_REQUEST, f"invalid reasoning value: {quote}{effort}{quote} (must be {allowed})")
     return False if effort == "none" else effort
 
 
@@ -306,11 +322,16 @@ def _part(role: str, part: Any) -> dict[str, Any]:  # noqa: ANN401 -- any JSON
     if kind == "text" and isinstance(part.get("text"), str):
         return {"role": role, "content": part["text"]}
     if kind == "image_url":
-        return {"role": role, "content": "", "images": [_image(part.get("image_url"))]}
+        return {"role": role, "content": "", "images": [image_of(part.get("image_url"))]}
     raise ApiError(BAD_REQUEST, "invalid message format")
 
 
-def _image(image: Any) -> str:  # noqa: ANN401 -- any JSON
+def image_of(image: Any) -> str:  # noqa: ANN401 -- any JSON
+    """Return the base64 data of an `image_url`.
+
+    Raises:
+        ApiError: 400, it is an address elsewhere, or no image.
+    """
     url = image.get("url") if isinstance(image, dict) else image
     if not isinstance(url, str):
         raise ApiError(BAD_REQUEST, "invalid message format")
@@ -318,8 +339,12 @@ def _image(image: Any) -> str:  # noqa: ANN401 -- any JSON
         text = "image URLs are not currently supported, please use base64 encoded data instead"
         raise ApiError(BAD_REQUEST, text)
     head, comma, data = url.partition(",")
-    if not comma or not head.startswith("data:") or not head.endswith(";base64"):
+    if not comma or head not in _IMAGE_HEADS:
         raise ApiError(BAD_REQUEST, "invalid image input")
+    try:
+        check_base64(data)
+    except ApiError as error:
+        raise ApiError(BAD_REQUEST, "invalid image input") from error
     return data
 
 

@@ -68,6 +68,8 @@ def sampling(options: Mapping[str, Any], *, context_length: int) -> dict[str, An
     longest = _LONGEST_ANSWER_CONTEXTS * context_length
     parameters = {_RENAMED.get(name, name): value for name, value in chosen.items()}
     parameters["n_predict"] = limit if 0 < limit < longest else longest
+    if parameters["repeat_last_n"] < 0:  # the whole context, in Ollama
+        parameters["repeat_last_n"] = context_length
     return parameters if seed < 0 else {**parameters, "seed": seed}
 
 

@@ -115,6 +115,11 @@ class Job:
         """The answer is held to a JSON schema."""
         return "json_schema" in self.parameters
 
+    @property
+    def stops(self) -> Sequence[str]:
+        """Stop words that are looked for here, because llama.cpp would not tell what it did (`stops.py`)."""
+        return self.parameters["stop"] if isinstance(self.prompt, Conversation) else ()
+
     def request(self) -> tuple[str, dict[str, Any]]:
         """Return the route and body for llama.cpp."""
         match self.prompt:
@@ -127,6 +132,8 @@ class Job:
             case Conversation():
                 body = {**self.parameters, **self.prompt.template_body()}
                 body["max_tokens"] = self.parameters["n_predict"]
+                if self.stops:
+                    body |= {"stop": [], "timings_per_token": True}
                 wanted = {"logprobs": True, "top_logprobs": self.logprobs} if self.logprobs else {}
                 return "/v1/chat/completions", body | wanted
 
@@ -148,8 +155,10 @@ def check_think(body: Mapping[str, Any], model: ModelFile) -> None:
     think = body.get("think")
     if think is None or think is False:
         return
+    levels = '"high", "medium", "low", "max", true, or false'
+    if not isinstance(think, (bool, str)):
+        raise ApiError(BAD_REQUEST, f"think must be a boolean or string ({levels})")
     if think is not True and think not in _THINK_LEVELS:
-        levels = '"high", "medium", "low", "max", true, or false'
         raise ApiError(BAD_REQUEST, f"invalid think value: {json.dumps(think)} (must be {levels})")
     if "thinking" not in model.capabilities:
         raise ApiError(BAD_REQUEST, f'"{body.get("model", "")}" does not support thinking')

@@ -24,6 +24,10 @@ class Rendering(Protocol):
     def whole_type(self) -> str:
         """Content-Type of one object."""
 
+    @property
+    def one_is_streamed(self) -> bool:
+        """Whether an answer that is one frame (of a load, or a prompt that is only shown) is a stream too."""
+
     def chunk(self, frame: Frame) -> bytes:
         """Return what is sent for one frame of a stream."""
 
@@ -39,6 +43,7 @@ class Native:
 
     stream_type = "application/x-ndjson"
     whole_type = JSON_TYPE
+    one_is_streamed = False
 
     def chunk(self, frame: Frame) -> bytes:
         """Return the frame as a line."""
@@ -56,3 +61,8 @@ class Native:
 def encode(value: object) -> bytes:
     """Return compact JSON in UTF-8."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def named_event(name: str, value: object) -> bytes:
+    """Return a server-sent event with a name."""
+    return b"event: " + name.encode() + b"\ndata: " + encode(value) + b"\n\n"

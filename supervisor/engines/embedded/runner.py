@@ -85,7 +85,9 @@ def _serve(order: dict[str, Any]) -> Any:  # noqa: ANN401 -- xllamacpp has no ty
     params.embedding = True  # costs nothing, and Ollama's chat models answer embed requests too
     if order["embeds"]:
         params.n_batch = params.n_ubatch = order["context_length"]  # a text is embedded in one batch
-    else:
+    if order["ranks"]:
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_RANK
+    elif not order["embeds"]:
         params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_LAST
     return xllamacpp.Server(params)
 

@@ -46,6 +46,7 @@ class Order:
     slots: int
     threads: int
     embeds: bool
+    ranks: bool
 
 
 class Runner:

@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from supervisor.contract import wire
-from supervisor.engines.embedded import bodies
+from supervisor.engines.embedded import bodies, structs
 from supervisor.engines.embedded.delivery import json_response
 from supervisor.engines.embedded.embedding import embed, normalised
 from supervisor.engines.embedded.failures import BAD_REQUEST, INTERNAL, NOT_FOUND, ApiError
@@ -69,12 +69,12 @@ class VectorRoutes:
 
     async def embed(self, request: web.Request) -> web.Response:
         """POST /api/embed."""
-        body = bodies.decode(await request.read(), bodies.EMBED)
+        body = bodies.decode(await request.read(), structs.EMBED)
         return json_response(await embed_answer(self._worker, body))
 
     async def embeddings(self, request: web.Request) -> web.Response:
         """POST /api/embeddings, the older form: one text, its vector as the model gives it."""
-        body = bodies.decode(await request.read(), bodies.EMBEDDINGS)
+        body = bodies.decode(await request.read(), structs.EMBEDDINGS)
         name = body.get("model", "")
         if not name:
             raise ApiError(BAD_REQUEST, wire.MODEL_REQUIRED)

@@ -171,5 +171,6 @@ class Starter:
             slots=load.slots,
             threads=self._threads,
             embeds=model.facts.embeds,
+            ranks=model.facts.ranks,
         )
         return await spawn(order, on_exit)

@@ -12,18 +12,24 @@ PURE = (
     *(
         f"supervisor/engines/embedded/{name}.py"
         for name in (
+            "anthropic",
             "answers",
             "bodies",
             "events",
             "failures",
             "frames",
+            "go_json",
             "openai",
             "options",
             "prompts",
             "rendering",
             "residency",
+            "responses",
+            "responses_input",
             "settings",
             "sse",
+            "stops",
+            "structs",
         )
     ),
     *(

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.contract.names import ModelName
-from supervisor.engines.embedded import bodies, openai
+from supervisor.engines.embedded import bodies, openai, structs
 from supervisor.engines.embedded.completion import cut
 from supervisor.engines.embedded.embedding import normalised, shortened
 from supervisor.engines.embedded.events import End, Piece, Reader
@@ -137,13 +137,13 @@ def test_a_stream_of_tool_calls_ends_with_their_reason() -> None:
 def test_a_bad_body_is_refused_in_the_words_of_go(text: str, error: str) -> None:
     """Clients and their tests know these texts."""
     with pytest.raises(ApiError) as refused:
-        bodies.decode(text.encode(), bodies.GENERATE)
+        bodies.decode(text.encode(), structs.GENERATE)
     assert (refused.value.status, refused.value.text) == (400, error)
 
 
 def test_keys_match_in_any_case_and_the_last_one_wins() -> None:
     """Go's decoder does so."""
-    body = bodies.decode(b'{"MODEL": "a", "model": "b", "Stream": null} trailing', bodies.GENERATE)
+    body = bodies.decode(b'{"MODEL": "a", "model": "b", "Stream": null} trailing', structs.GENERATE)
     assert body == {"model": "b"}
 
 

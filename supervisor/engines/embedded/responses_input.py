@@ -1,0 +1,154 @@
+"""The input of OpenAI's Responses API as a native chat body. Pure.
+
+Source: Ollama 0.24 `openai/responses.go`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from supervisor.engines.embedded.bodies import go_kind
+from supervisor.engines.embedded.failures import BAD_REQUEST, ApiError
+from supervisor.engines.embedded.go_json import syntax_error
+from supervisor.engines.embedded.openai import image_of, think_of
+
+_TEXTS: Final = ("input_text", "output_text")
+_PARTS: Final = (*_TEXTS, "input_image", "input_file")
+
+Item = Mapping[str, Any]
+Messages = list[dict[str, Any]]
+
+
+def to_chat(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the native chat body of a /v1/responses body.
+
+    Raises:
+        ApiError: 400, an item of the input or the effort is not acceptable.
+    """
+    native: dict[str, Any] = {
+        "model": body.get("model", ""),
+        "messages": _messages(body),
+        "options": _options(body),
+    }
+    if tools := body.get("tools"):
+        native["tools"] = [_tool(tool) for tool in tools]
+    form = body.get("text", {}).get("format") or {}
+    if form.get("type") == "json_schema" and form.get("schema") is not None:
+        native["format"] = form["schema"]
+    effort = body.get("reasoning", {}).get("effort")
+    return native | ({"think": think_of(effort, quote='"')} if effort else {})
+
+
+def _options(body: Mapping[str, Any]) -> dict[str, Any]:
+    names = {"top_p": "top_p", "temperature": "temperature", "max_output_tokens": "num_predict"}
+    return {"temperature": 1.0} | {ours: body[theirs] for theirs, ours in names.items() if theirs in body}
+
+
+def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
+    function = {"name": tool.get("name", ""), "description": tool.get("description") or ""}
+    parameters = tool.get("parameters") or {}
+    return {"type": tool.get("type", ""), "function": function | {"parameters": parameters}}
+
+
+def _messages(body: Mapping[str, Any]) -> Messages:
+    messages: Messages = []
+    if body.get("instructions"):
+        messages.append({"role": "system", "content": body["instructions"]})
+    given = body.get("input", "")
+    if isinstance(given, str):
+        return [*messages, {"role": "user", "content": given}] if given else messages
+    if not isinstance(given, list):
+        raise _refused("input must be a string or array", given)
+    for n, item in enumerate(given):
+        _ITEMS[_type_of(item, f"input[{n}]")](messages, item, f"input[{n}]")
+    return messages
+
+
+def _type_of(item: object, place: str) -> str:
+    """Return the type of an item; one that has only a role is a message."""
+    if not isinstance(item, dict):
+        kind = go_kind(item)
+        text = f"{place}: json: cannot unmarshal {kind} into Go value of type openai.ResponsesInputItem"
+        raise ApiError(BAD_REQUEST, text)
+    kind = item.get("type") or ("message" if item.get("role") else "")
+    if not kind:
+        raise ApiError(BAD_REQUEST, f"{place}: input item missing required 'type' field")
+    if kind not in _ITEMS:
+        raise ApiError(BAD_REQUEST, f"{place}: unknown input item type: {json.dumps(kind)}")
+    return str(kind)
+
+
+def _add_message(messages: Messages, item: Item, place: str) -> None:
+    content, images = _content(item.get("content"), f"{place}: content", "content")
+    said = {"role": item.get("role", ""), "content": content, "images": images}
+    thinking = _pending(messages)
+    if said["role"] == "assistant" and thinking:
+        messages[-1] = said | {"thinking": thinking}
+    else:
+        messages.append(said)
+
+
+def _add_reasoning(messages: Messages, item: Item, place: str) -> None:  # noqa: ARG001 -- one of a table
+    """Keep the thoughts for the answer that they belong to, which comes next."""
+    if thinking := item.get("encrypted_content"):
+        messages.append({"role": "assistant", "content": "", "thinking": thinking})
+
+
+def _add_call(messages: Messages, item: Item, place: str) -> None:  # noqa: ARG001 -- one of a table
+    try:
+        arguments = json.loads(item.get("arguments") or "{}")
+    except ValueError as error:
+        wrong = syntax_error(item["arguments"])
+        raise ApiError(BAD_REQUEST, f"failed to parse function call arguments: {wrong}") from error
+    function = {"name": item.get("name", ""), "arguments": arguments}
+    if not messages or messages[-1]["role"] != "assistant":
+        messages.append({"role": "assistant", "content": ""})
+    calls = messages[-1].setdefault("tool_calls", [])
+    calls.append({"id": item.get("call_id", ""), "function": function})
+
+
+def _add_output(messages: Messages, item: Item, place: str) -> None:
+    content, images = _content(item.get("output"), f"{place}: output", "output")
+    call = item.get("call_id", "")
+    messages.append({"role": "tool", "content": content, "images": images, "tool_call_id": call})
+
+
+_ITEMS: Final[Mapping[str, Callable[[Messages, Item, str], None]]] = {
+    "message": _add_message,
+    "reasoning": _add_reasoning,
+    "function_call": _add_call,
+    "function_call_output": _add_output,
+}
+
+
+def _pending(messages: Messages) -> str:
+    """Return the thoughts of an answer that has nothing else yet."""
+    last = messages[-1] if messages else {}
+    bare = not last.get("content") and not last.get("tool_calls")
+    return str(last.get("thinking", "")) if bare else ""
+
+
+def _content(content: object, place: str, name: str) -> tuple[str, list[str]]:
+    """Return the texts and the images of a content."""
+    if content is None or isinstance(content, str):
+        return content or "", []
+    if not isinstance(content, list):
+        raise _refused(f"{place.removesuffix(name)}{name} must be a string or array", content)
+    for n, part in enumerate(content):
+        kind = part.get("type", "") if isinstance(part, dict) else ""
+        if kind not in _PARTS:
+            raise ApiError(BAD_REQUEST, f"{place}[{n}]: unknown content type: {kind}")
+        if kind == "input_file":
+            raise ApiError(BAD_REQUEST, "file inputs are not currently supported")
+    return "".join(str(p.get("text", "")) for p in content if p["type"] in _TEXTS), _images(content)
+
+
+def _images(parts: Sequence[Item]) -> list[str]:
+    return [image_of(p["image_url"]) for p in parts if p["type"] == "input_image" and p.get("image_url")]
+
+
+def _refused(what: str, value: object) -> ApiError:
+    text = f"{what}: json: cannot unmarshal {go_kind(value)} into Go value of type []json.RawMessage"
+    return ApiError(BAD_REQUEST, text)
