@@ -268,8 +268,8 @@ class InferenceHandlers:
         end = EndOfStream(surface.final_marks(exchange.route), surface.frame_end)
         if echo is not None and not streams and _is_ok(reply):
             return await _renamed(exchange, lease, reply, echo, end)
-        response = web.StreamResponse(status=reply.status, headers=_headers(surface, record))
-        response.headers["Content-Type"] = reply.content_type
+        headers = {**_headers(surface, record), **reply.headers}
+        response = web.StreamResponse(status=reply.status, headers=headers)
         response.content_length = reply.content_length if echo is None else None
         await response.prepare(exchange.request)
         rewrite = echo.frames if echo is not None else None
@@ -300,7 +300,7 @@ async def _renamed(
         ) from error
     end.add(body)
     _ended(exchange, lease, reply, end)
-    headers = {**_headers(exchange.surface, exchange.record), "Content-Type": reply.content_type}
+    headers = {**_headers(exchange.surface, exchange.record), **reply.headers}
     return web.Response(status=reply.status, body=body, headers=headers)
 
 

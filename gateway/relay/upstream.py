@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
+from typing import Final
 
 import aiohttp
 
@@ -27,6 +28,8 @@ from gateway.relay.outcome import (
     TimedOut,
 )
 from supervisor.contract.wire import RUNNER_TERMINATED
+
+_OF_THE_ANSWER: Final = ("Content-Type", "Cache-Control")
 
 
 @dataclass(slots=True)
@@ -45,9 +48,10 @@ class Reply:
         return self.response.status
 
     @property
-    def content_type(self) -> str:
-        """As the worker wrote it."""
-        return self.response.headers.get("Content-Type", "application/json")
+    def headers(self) -> dict[str, str]:
+        """What the worker says of the answer itself; nothing of its connection or of what it is."""
+        told = {name: self.response.headers.get(name) for name in _OF_THE_ANSWER}
+        return {"Content-Type": "application/json", **{name: value for name, value in told.items() if value}}
 
     @property
     def content_length(self) -> int | None:

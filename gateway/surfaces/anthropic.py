@@ -52,8 +52,8 @@ class AnthropicSurface:
         written = read_object(body)
         request = with_known_keys(written)
         answers = route == _MESSAGES
-        streamed = answers and read_flag(request, "stream", default=False)
-        facts = read_facts(request, caller, stream=streamed, converses=answers)
+        streamed = answers and read_flag(request, "stream", default=False, route=route)
+        facts = read_facts(request, caller, stream=streamed, converses=answers, route=route)
         return ParsedRequest(
             replace(facts, computes=answers), body if request is written else json.dumps(request).encode()
         )

@@ -30,7 +30,7 @@ class AudioSurface:
     id_header = "X-Request-Id"
     frame_end = b"\n"
 
-    def parse(self, route: str, body: bytes, caller: Caller = NOBODY) -> ParsedRequest:  # noqa: ARG002 -- there is one
+    def parse(self, route: str, body: bytes, caller: Caller = NOBODY) -> ParsedRequest:
         """Read a form; its bytes go to the worker as they are."""
         content_type = caller.headers.get("content-type", "")
         try:
@@ -40,7 +40,7 @@ class AudioSurface:
         texts: dict[str, str] = {
             name: _text(body, fields[name]) for name in ("model", "user") if name in fields
         }
-        model = read_model(texts)
+        model = read_model(texts, route)
         if "file" not in fields or not fields["file"].is_file:
             raise BadRequestError("file is required: send the audio as the form's file `file`")
         tokens = _size_of(fields)

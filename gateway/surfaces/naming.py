@@ -25,6 +25,9 @@ _REQUESTS: Final[Mapping[str, str]] = {
     "/v1/chat/completions": "ChatCompletionRequest",
     "/v1/completions": "CompletionRequest",
     "/v1/embeddings": "EmbedRequest",
+    "/v1/messages": "MessagesRequest",
+    "/v1/messages/count_tokens": "CountTokensRequest",
+    "/v1/responses": "ResponsesRequest",
 }
 
 

@@ -33,11 +33,11 @@ class RerankSurface:
     id_header = "X-Request-Id"
     frame_end = b"\n"
 
-    def parse(self, route: str, body: bytes, caller: Caller = NOBODY) -> ParsedRequest:  # noqa: ARG002 -- all are the same
+    def parse(self, route: str, body: bytes, caller: Caller = NOBODY) -> ParsedRequest:
         """Read a request; its bytes go to the worker as they are."""
         written = read_object(body)
         request = with_known_keys(written)
-        facts = read_facts(request, caller, stream=False, converses=False)
+        facts = read_facts(request, caller, stream=False, converses=False, route=route)
         tokens, longest = _size_of(request)
         facts = replace(facts, prompt_tokens=tokens, longest_prompt_tokens=longest)
         return ParsedRequest(facts, body if request is written else json.dumps(request).encode())

@@ -37,12 +37,12 @@ class ResponsesSurface:
     id_header = "X-Request-Id"
     frame_end = b"\n\n"
 
-    def parse(self, route: str, body: bytes, caller: Caller = NOBODY) -> ParsedRequest:  # noqa: ARG002 -- there is one
+    def parse(self, route: str, body: bytes, caller: Caller = NOBODY) -> ParsedRequest:
         """Read a request; its bytes go to the worker as they are."""
         written = read_object(body)
         request = with_known_keys(written)
-        streamed = read_flag(request, "stream", default=False)
-        facts = read_facts(request, caller, stream=streamed, converses=True)
+        streamed = read_flag(request, "stream", default=False, route=route)
+        facts = read_facts(request, caller, stream=streamed, converses=True, route=route)
         return ParsedRequest(facts, body if request is written else json.dumps(request).encode())
 
     def error(self, status: int, message: str, *, request_id: str = "") -> bytes:  # noqa: ARG002 -- no part of this shape
