@@ -13,6 +13,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from statistics import fmean
 from typing import Any, Final, NamedTuple
 
+from gateway.commands.progress_bar import ProgressBar
 from gateway.commands.simulate_inputs import (
     InputError,
     ScenarioFile,
@@ -177,7 +178,7 @@ def _findings(
     study: Study, tasks: Sequence[_Task], jobs: int, *, with_capacity: bool
 ) -> Iterator[tuple[_Task, Finding]]:
     """Run the tasks in so many processes and show how far they are; as they end."""
-    bar = _ProgressBar(len(tasks))
+    bar = _Progress(len(tasks))
     if jobs == 1 or len(tasks) == 1:
         for task in tasks:
             yield task, find(study, *task, with_capacity=with_capacity)
@@ -198,15 +199,13 @@ def _end_when_interrupted() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-class _ProgressBar:
-    """On standard error, if that is a terminal."""
-
-    WIDTH: Final = 30
+class _Progress:
+    """How many tasks are done, as a bar."""
 
     def __init__(self, total: int) -> None:
+        self._bar = ProgressBar()
         self._total = total
         self._done = 0
-        self._shown = sys.stderr.isatty()
         self._draw("")
 
     def advance(self, task: _Task) -> None:
@@ -216,14 +215,10 @@ class _ProgressBar:
 
     def end(self) -> None:
         """Leave a clean line."""
-        if self._shown:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        self._bar.end()
 
     def _draw(self, what: str) -> None:
-        if self._shown:
-            full = self.WIDTH * self._done // self._total
-            bar = "#" * full + "." * (self.WIDTH - full)
-            print(f"\r\033[K[{bar}] {self._done}/{self._total} {what}", end="", file=sys.stderr, flush=True)
+        self._bar.draw(self._done, self._total, f"{self._done}/{self._total} {what}")
 
 
 def _cores() -> int:

@@ -115,12 +115,9 @@ class Merge:
         before = bar.at.get(store, (0, 0))
         bar.at[store] = max(before[0], completed), max(before[1], total)
         bar.total = max(bar.total, total)
-        told = self._mean(bar)
-        is_news, bar.told = told != bar.told, told
-        if len(self.stores) == 1:
-            unchanged = told == (completed, total) or not total
-            return [Told(digest, raw if unchanged else _bar_line(digest, bar))]
-        return [Told(digest, _bar_line(digest, bar))] if is_news else []
+        bar.told = self._mean(bar)
+        passes = len(self.stores) == 1 and (bar.told == (completed, total) or not total)
+        return [Told(digest, raw if passes else _bar_line(digest, bar))]  # news or not: a sign of life
 
     def _mean(self, bar: _Bar) -> tuple[int, int]:
         counted = [store for store in self.stores if store not in self.failures] or list(self.stores)

@@ -1,0 +1,32 @@
+"""A bar on standard error while something lasts, if that is a terminal; nothing at all otherwise."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+
+class ProgressBar:
+    """One line, drawn again and again."""
+
+    WIDTH: Final = 30
+
+    def __init__(self) -> None:
+        self._shown = sys.stderr.isatty()
+
+    def draw(self, done: int, total: int, what: str) -> None:
+        """Show how much of the whole is done."""
+        full = self.WIDTH * done // total if total else 0
+        self._put(f"[{'#' * full}{'.' * (self.WIDTH - full)}] {what}")
+
+    def say(self, what: str) -> None:
+        """Show what goes on where nothing can be counted."""
+        self._put(what)
+
+    def end(self) -> None:
+        """Leave a clean line."""
+        self._put("")
+
+    def _put(self, text: str) -> None:
+        if self._shown:
+            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
