@@ -57,7 +57,11 @@ _STORE: Final = (
     _BODY
     | _MODEL
     | _SERVING
-    | {401: "The registry wants to know who asks.", 403: "The store or the registry does not allow it."}
+    | {
+        401: "The registry wants to know who asks.",
+        403: "The store or the registry does not allow it.",
+        501: "The engine of the workers cannot do that.",
+    }
 )
 
 

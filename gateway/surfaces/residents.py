@@ -19,6 +19,8 @@ from supervisor.contract.wire import SLOTS_FIELD
 
 _FOR_EVER: Final = "2318-01-01T00:00:00Z"
 """Ollama tells a time as far away for a model that stays."""
+_LONGEST_S: Final = 292 * 365.25 * 86400
+"""Go's longest duration, and so Ollama's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,7 @@ def leaves_at(held: Held, now: float) -> float:
 
 
 def _timestamp(leaves: float, now: float, wall: datetime) -> str:
-    if leaves == inf:
+    """A client may wish for more seconds than there are years to write."""
+    if leaves - now > _LONGEST_S:
         return _FOR_EVER
     return (wall + timedelta(seconds=leaves - now)).isoformat().replace("+00:00", "Z")

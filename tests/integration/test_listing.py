@@ -253,6 +253,14 @@ async def test_expiry_is_when_corral_will_unload(tmp_path: Path) -> None:
     assert left[1:] == pytest.approx([600, 60], abs=5)
 
 
+async def test_a_wish_beyond_all_calendars_is_for_ever(tmp_path: Path) -> None:
+    """A keep_alive of 1e300 s is accepted; the lists survive it."""
+    async with gateway(tmp_path, Listing("w0")) as bench:
+        await bench.post(keep_alive=1e300)
+        (row,) = (await get(bench, "/api/ps"))["models"]
+    assert row["expires_at"].startswith("2318-")
+
+
 async def test_a_model_that_is_asked_to_leave_expires_now(tmp_path: Path) -> None:
     """It goes when its request ends; `ollama ps` then says that it stops."""
     worker = Listing("w0")
