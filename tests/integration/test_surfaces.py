@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from supervisor.contract.config import ModelConfig
 from tests.support.fake_ollama import FakeOllama
-from tests.support.gateway import Answer, Bench, gateway
+from tests.support.gateway import Answer, Bench, gateway, until
 from tests.support.speaking_worker import OF_EMBEDDED, OF_OLLAMA, TOOL_ARGUMENTS, SpeakingWorker
 
 ALIAS = {"count": ModelConfig(aliases=("gpt-4o-mini",))}
@@ -201,6 +202,21 @@ async def test_mixed_fleet_gives_each_route_to_those_who_speak_it(tmp_path: Path
             assert (answer.status, answer.headers["X-Corral-Worker"]) == (200, worker)
         answer = await transcribe(bench)
         assert (answer.status, answer.headers["X-Corral-Worker"]) == (200, "old")
+
+
+async def test_who_speaks_a_route_is_waited_for(tmp_path: Path) -> None:
+    """While it is busy with another model, nobody else is asked in its place."""
+    old, new = SpeakingWorker("old", loaded={"count"}), embedded("new", loaded={"other"})
+    new.script.append("hold")
+    async with gateway(tmp_path, old, new) as bench:
+        busy = asyncio.create_task(bench.post("/v1/rerank", model="other"))
+        await until(lambda: bool(new.running), "the other model computes")
+        waiting = asyncio.create_task(bench.post("/v1/rerank"))
+        await bench.resident()  # meanwhile the gateway finds that nobody has room
+        new.hold.set()
+        answers = await asyncio.gather(busy, waiting)
+    assert [answer.headers["X-Corral-Worker"] for answer in answers] == ["new", "new"]
+    assert (old.served, new.loads) == ([], ["count"])
 
 
 async def test_mixed_fleet_learns_which_servers_are_old(tmp_path: Path) -> None:
