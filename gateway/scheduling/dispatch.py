@@ -5,7 +5,7 @@ Pure functions over the state of replicas; whose turn it is, is the queue's to s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from itertools import islice
 from math import ceil
 from typing import Final
@@ -26,7 +26,7 @@ _SAME_MODEL: Final = 0.1
 """What an answer of the same model beside it costs, against another active model: batches are nearly free."""
 
 
-def usable(request: Arrived, model: ModelState) -> Iterable[Replica]:
+def usable(request: Arrived, model: ModelState) -> Collection[Replica]:
     """Return the free replicas on workers that the request does not avoid."""
     if not request.avoid:
         return model.free.values()
@@ -39,16 +39,18 @@ def stranded(request: Arrived, model: ModelState) -> bool:
 
 
 def compare(
-    request: Arrived, free: Iterable[Replica], estimates: Estimates, sessions: Sessions, crowding_s: float
+    request: Arrived, free: Collection[Replica], estimates: Estimates, sessions: Sessions, crowding_s: float
 ) -> list[tuple[ReplicaOption, Replica]]:
     """Return the free replicas by when an answer would be complete there, soonest first."""
-    cached = sessions.cached(request.session, request.variant)
+    cached = sessions.cached(request.session, request.variant) if request.session else None
+    if len(free) == 1:
+        (only,) = free
+        return [(_option(request, only, estimates, crowding_s, cached), only)]
     options = [
         (_option(request, replica, estimates, crowding_s, cached), replica)
         for replica in islice(free, MOST_COMPARED)
     ]
-    if len(options) > 1:
-        options.sort(key=_soonest)
+    options.sort(key=_soonest)
     return options
 
 
@@ -74,18 +76,18 @@ def _option(
     cached: tuple[Instance, int] | None,
 ) -> ReplicaOption:
     worker, model = replica.worker, replica.model
-    instance, busy = worker.view.instance, len(replica.busy)
+    instance, busy = worker.instance, len(replica.busy)
     hit = cached is not None and cached[0] == instance
     unread = request.prompt_tokens - (min(cached[1], request.prompt_tokens) if hit and cached else 0)
-    speed = estimates.prefill_tokens_per_s(model.variant, worker.view.device)
+    speed, service_s = estimates.speeds(model.variant, worker.view.device)
     others = worker.active - (1 if busy else 0)
-    return ReplicaOption(
-        instance=instance,
-        backlog_s=sum(worker.reading.values()) if worker.reading else 0.0,
-        prompt_s=unread / speed,
-        crowding_s=crowding_s * (others + _SAME_MODEL * busy),
-        answer_s=estimates.service_s(model.variant, worker.view.device),
-        busy=busy,
-        slots=replica.slots,
-        cached=hit,
+    return ReplicaOption(  # by position, which is faster
+        instance,
+        sum(worker.reading.values()) if worker.reading else 0.0,
+        unread / speed,
+        crowding_s * (others + _SAME_MODEL * busy),
+        service_s,
+        busy,
+        replica.slots,
+        hit,
     )

@@ -122,11 +122,12 @@ class Estimates:
         """Learn from an answer that ended well after so long in its slot."""
         model = self._of(variant)
         model.answers += 1
-        typical_s = self.typical_service_s(variant)
+        typical_s = model.service_s.get(_ANYWHERE, DEFAULT_SERVICE_S)
         slowness = self._slowness.get(device, 1.0)
         self._slowness[device] = _moved(slowness, seconds / max(typical_s, _MOMENT_S), _SLOWNESS_GAIN)
-        for where in (device, _ANYWHERE):
-            _learn(model.service_s, where, seconds, max(_SERVICE_GAIN, 1 / model.answers))
+        gain = max(_SERVICE_GAIN, 1 / model.answers)
+        _learn(model.service_s, device, seconds, gain)
+        _learn(model.service_s, _ANYWHERE, seconds, gain)
         if output_tokens is not None:
             before = DEFAULT_OUTPUT_TOKENS if model.output_tokens is None else model.output_tokens
             model.output_tokens = _moved(before, output_tokens, _OUTPUT_GAIN)
@@ -173,6 +174,17 @@ class Estimates:
         if known is not None:
             return known
         return self.typical_service_s(variant) * self._slowness.get(device, 1.0)
+
+    def typical_answer(self, variant: Variant) -> tuple[float, float]:
+        """Return the seconds that an answer holds its slot on whatever device, and its length in tokens."""
+        return self.typical_service_s(variant), self.output_tokens(variant)
+
+    def speeds(self, variant: Variant, device: str) -> tuple[float, float]:
+        """Return what `prefill_tokens_per_s` and `service_s` do, for when both are needed."""
+        model = self._models.get(variant)
+        if model is None or (service_s := model.service_s.get(device)) is None:
+            return self.prefill_tokens_per_s(variant, device), self.service_s(variant, device)
+        return model.prefill.get(device, DEFAULT_PREFILL_TOKENS_PER_S), service_s
 
     def output_tokens(self, variant: Variant) -> float:
         """Return the length of an answer."""
@@ -251,7 +263,7 @@ def _fast_s(load_s: float | None) -> float:
 
 def _learn(known: dict[str, float], key: str, value: float, gain: float) -> None:
     before = known.get(key)
-    known[key] = value if before is None else _moved(before, value, gain)
+    known[key] = value if before is None else before + gain * (value - before)
 
 
 def _moved(before: float, value: float, gain: float) -> float:

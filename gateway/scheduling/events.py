@@ -6,7 +6,17 @@ from math import inf
 from typing import Final
 
 from gateway.scheduling.names import Instance, RequestId, Variant
-from gateway.scheduling.residency import Failure, ModelState, Phase, Replica, WorkerResidency
+from gateway.scheduling.residency import (
+    LOADING,
+    PLANNED,
+    RESIDENT,
+    UNLOADING,
+    Failure,
+    ModelState,
+    Phase,
+    Replica,
+    WorkerResidency,
+)
 from gateway.scheduling.state import AlarmKind, Lease, State, Waiter
 from gateway.scheduling.tenants import PROMPT_SHARE
 from gateway.scheduling.types import (
@@ -51,11 +61,12 @@ def arrived(state: State, event: Arrived, now: float) -> None:
         state.tenants.asks(event.tenant, now)
         model.sharing.asked(event.tenant, now)
     model.queue.push(event)
-    worth = virtual_tokens(state, event)
+    worth = virtual_tokens(model, event)
     state.tenants.waits(event.tenant, worth, now)
     state.waiting[event.request] = Waiter(model, worth)
-    state.queued_models.put(model, member=True)
-    state.wake(event.deadline, AlarmKind.REQUEST, event.request)
+    if len(model.queue.waiting) == 1:
+        state.queued_models.put(model, member=True)
+    state.give_up_at(event.deadline, event.request)
     state.touch(model)
 
 
@@ -64,14 +75,14 @@ def _admission(model: ModelState | None, *, returning: bool) -> Rejection | None
         return UNKNOWN
     if not model.replicas and model.too_large is not None:
         return Rejection(RejectReason.NO_MEMORY, model.too_large)
-    if returning or model.free or len(model.queue) < model.queue_bound:
+    if returning or model.free or len(model.queue.waiting) < model.queue_bound:
         return None
     return Rejection(RejectReason.QUEUE_FULL, f"{model.queue_bound} requests wait for this model already")
 
 
-def virtual_tokens(state: State, request: Arrived) -> float:
+def virtual_tokens(model: ModelState, request: Arrived) -> float:
     """Return what a request is expected to cost."""
-    return PROMPT_SHARE * request.prompt_tokens + state.estimates.output_tokens(request.variant)
+    return PROMPT_SHARE * request.prompt_tokens + model.typical_output_tokens
 
 
 def stop_waiting(state: State, request: RequestId) -> None:
@@ -80,7 +91,7 @@ def stop_waiting(state: State, request: RequestId) -> None:
     gone = model.queue.remove(request)
     if gone is not None:
         state.tenants.waits_no_more(gone.tenant, worth)
-    if not model.queue:
+    if not model.queue.waiting:
         state.queued_models.put(model, member=False)
 
 
@@ -112,7 +123,7 @@ def _learn(state: State, lease: Lease, event: Finished, now: float) -> None:
     replica, variant = lease.replica, lease.request.variant
     view = replica.worker.view
     state.estimates.finished(variant, view.device, now - lease.granted_at, event.output_tokens)
-    replica.model.typical_service_s = state.estimates.typical_service_s(variant)
+    state.relearn_answers(replica.model)
     tokens = lease.request.prompt_tokens if event.prompt_tokens is None else event.prompt_tokens
     output_tokens = event.output_tokens or 0
     state.sessions.answered(lease.request.session, variant, view.instance, tokens + output_tokens)
@@ -133,11 +144,11 @@ def _free_slot(state: State, lease: Lease, now: float) -> None:
     if not replica.busy:
         state.open(worker)
         due = now if replica.draining else replica.stays_until
-        state.wake(due, AlarmKind.REPLICA, request.variant, worker.view.instance)
+        state.wake(due, AlarmKind.REPLICA, request.variant, worker.instance)
         state.settle_worker(worker)
     state.touch(replica.model)
     for other in worker.replicas.values():
-        if other.model.queue and not other.busy:
+        if not other.busy and other.model.queue.waiting:
             state.touch(other.model)  # it may have been held back for this one
 
 
@@ -175,12 +186,12 @@ def answering(state: State, event: Answering, now: float) -> None:
 def loaded(state: State, event: Loaded, now: float) -> None:
     """A load is done; a model that is not as it was ordered has to go again."""
     replica = state.replica(event.instance, event.variant)
-    if replica is None or replica.phase is not Phase.LOADING:
+    if replica is None or replica.phase is not LOADING:
         return
     name = event.instance.worker
     state.estimates.loaded(event.variant, name, now - replica.since, event.resident.size_bytes)
     replica.worker.coming = None
-    replica.phase, replica.since, replica.last_used = Phase.RESIDENT, now, now
+    replica.phase, replica.since, replica.last_used = RESIDENT, now, now
     _believe(state, replica, event.resident, now)
     if not event.resident.fault:
         replica.model.failures.pop(event.instance, None)
@@ -191,10 +202,10 @@ def _believe(state: State, replica: Replica, resident: Resident, now: float) -> 
     """Take what is seen of a resident replica."""
     was_faulty = replica.resident is not None and bool(replica.resident.fault)
     replica.resident, replica.slots = resident, resident.slots
-    replica.model.known_slots = resident.slots
+    model = replica.model
+    model.known_slots, model.measured_bytes = resident.slots, resident.size_bytes
     replica.size_bytes = resident.size_bytes
     replica.settle()
-    model = replica.model
     for each in model.replicas.values() if model.bounds.least else (replica,):
         # with one replica more, others of a model that the operator wants kept may go
         state.wake(max(now, each.stays_until), AlarmKind.REPLICA, model.variant, each.worker.view.instance)
@@ -217,7 +228,7 @@ def _reject_replica(state: State, replica: Replica, fault: str, now: float) -> N
 def load_failed(state: State, event: LoadFailed, now: float) -> None:
     """A load came to nothing: remembered, so that it is tried elsewhere first."""
     replica = state.replica(event.instance, event.variant)
-    if replica is None or replica.phase is not Phase.LOADING:
+    if replica is None or replica.phase is not LOADING:
         return
     remember_failure(state, replica.model, event.instance, event.message, now, lasting=event.lasting)
     state.drop(replica)
@@ -239,18 +250,17 @@ def remember_failure(
 
 def unload(state: State, replica: Replica, why: str, now: float, in_favour_of: Variant | None = None) -> None:
     """Order an idle replica out of memory."""
-    replica.phase, replica.since = Phase.UNLOADING, now
+    replica.phase, replica.since = UNLOADING, now
     replica.settle()
     instance, variant = replica.worker.view.instance, replica.model.variant
     state.out.append(Unload(instance, variant, why, in_favour_of))
     state.touch(replica.model)
-    state.settle_worker(replica.worker)
 
 
 def unloaded(state: State, event: Unloaded) -> None:
     """An unload is done."""
     replica = state.replica(event.instance, event.variant)
-    if replica is not None and replica.phase is Phase.UNLOADING:
+    if replica is not None and replica.phase is UNLOADING:
         state.drop(replica)
 
 
@@ -264,10 +274,8 @@ def observed(state: State, event: Observed, now: float) -> None:
             state.drop(replica)
     _drop_outdated_plan(state, worker, event)
     for variant, resident in event.residents.items():
-        known = worker.replicas.get(variant) or enter_replica(
-            worker, state.model(variant), Phase.RESIDENT, now
-        )
-        if known.phase is Phase.RESIDENT:
+        known = worker.replicas.get(variant) or enter_replica(worker, state.model(variant), RESIDENT, now)
+        if known.phase is RESIDENT:
             state.estimates.measured(variant, resident.size_bytes)
             _believe(state, known, resident, now)
 
@@ -275,7 +283,7 @@ def observed(state: State, event: Observed, now: float) -> None:
 def _drop_outdated_plan(state: State, worker: WorkerResidency, event: Observed) -> None:
     """Have a load planned anew if somebody else was quicker, or took the room that it counted on."""
     plan = worker.replicas.get(worker.coming) if worker.coming is not None else None
-    if plan is None or plan.phase is not Phase.PLANNED:
+    if plan is None or plan.phase is not PLANNED:
         return
     for variant, resident in event.residents.items():
         known = worker.replicas.get(variant)

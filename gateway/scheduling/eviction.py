@@ -13,7 +13,7 @@ from gateway.scheduling.demand import Demand
 from gateway.scheduling.estimates import Estimates
 from gateway.scheduling.names import Variant
 from gateway.scheduling.reasons import LoadCause
-from gateway.scheduling.residency import Phase, Replica, WorkerResidency
+from gateway.scheduling.residency import RESIDENT, UNLOADING, Replica, WorkerResidency
 from supervisor.contract.config import SchedulingConfig
 
 _MOST_WAITERS: Final = 5.0
@@ -26,12 +26,17 @@ _DRAIN_SHARE: Final = 0.6
 """An answer under way has on average this share of a typical one before it."""
 
 
+_NONE: Final = frozenset[Variant]()
+
+
 class Victims(NamedTuple):
     """What must go, and what that costs in seconds."""
 
     variants: tuple[Variant, ...]
     worth_s: float
     drain_s: float
+    busy: int
+    """How many of them answer requests now."""
 
 
 class Blocked(NamedTuple):
@@ -59,9 +64,10 @@ def victims_on(
     free, places = _room(worker)
     rivals = _rivals(worker, demand.model.variant)
     if not rivals and free >= need_bytes and places > 0:
-        return Victims((), 0.0, 0.0)
+        return Victims((), 0.0, 0.0, 0)
     allowed, until = _allowed(worker, demand, estimates, policy, now)
-    allowed.sort(key=lambda c: (c.replica.model.variant not in rivals, c.worth_s / c.size_bytes))
+    if len(allowed) > 1:
+        allowed.sort(key=lambda c: (c.replica.model.variant not in rivals, c.worth_s / c.size_bytes))
     chosen: list[_Candidate] = []
     missing = set(rivals)
     for candidate in allowed:
@@ -73,20 +79,27 @@ def victims_on(
         places += 1
     if free < need_bytes or places <= 0 or missing:
         return Blocked(until)
-    _spare(chosen, rivals, free - need_bytes, places - 1)
-    return Victims(
-        tuple(c.replica.model.variant for c in chosen),
-        sum(c.worth_s for c in chosen),
-        max((c.drain_s for c in chosen), default=0.0),
-    )
+    # A single one was chosen because it is needed.
+    if len(chosen) > 1:
+        _spare(chosen, rivals, free - need_bytes, places - 1)
+    return _together(chosen)
 
 
-def worth_s(replica: Replica, estimates: Estimates, policy: SchedulingConfig, now: float) -> float:
-    """Return what losing the replica now would cost, in seconds of waiting."""
+def _together(chosen: list[_Candidate]) -> Victims:
+    worth_s, drain_s, busy = 0.0, 0.0, 0
+    for candidate in chosen:
+        worth_s += candidate.worth_s
+        drain_s = max(drain_s, candidate.drain_s)
+        busy += len(candidate.replica.busy) > 0
+    return Victims(tuple([c.replica.model.variant for c in chosen]), worth_s, drain_s, busy)
+
+
+def worth_s(
+    replica: Replica, load_s: float, estimates: Estimates, policy: SchedulingConfig, now: float
+) -> float:
+    """Return what losing the replica now would cost, in seconds of waiting, if it loads in `load_s`."""
     model = replica.model
-    variant = model.variant
-    rate = estimates.rate(variant, now)
-    load_s = estimates.load_s(variant, replica.worker.view.instance.worker, replica.size_bytes)
+    rate = estimates.rate(model.variant, now)
     live = model.live_replicas
     worth = (1 - exp(-rate * policy.keep_horizon / max(1, live))) * load_s
     worth *= 1 + min(_MOST_WAITERS, rate * load_s)
@@ -101,7 +114,7 @@ def _room(worker: WorkerResidency) -> tuple[int, int]:
     free = worker.view.memory_bytes - worker.used_bytes
     places = worker.view.max_loaded_models - len(worker.replicas)
     for replica in worker.replicas.values():
-        if replica.phase is Phase.UNLOADING:
+        if replica.phase is UNLOADING:
             free += replica.size_bytes
             places += 1
     return free, places
@@ -110,9 +123,9 @@ def _room(worker: WorkerResidency) -> tuple[int, int]:
 def _rivals(worker: WorkerResidency, variant: Variant) -> frozenset[Variant]:
     """Return what cannot stay beside the model: other variants of its weights, where the engine keeps one."""
     if not worker.view.one_per_weights:
-        return frozenset()
+        return _NONE
     return frozenset(
-        v for v, r in worker.replicas.items() if v.digest == variant.digest and r.phase is Phase.RESIDENT
+        v for v, r in worker.replicas.items() if v.digest == variant.digest and r.phase is RESIDENT
     )
 
 
@@ -123,23 +136,22 @@ def _allowed(
     found: list[_Candidate] = []
     until = inf
     for replica in worker.replicas.values():
-        if replica.phase is not Phase.RESIDENT or replica.draining or replica.kept:
+        if replica.phase is not RESIDENT or replica.draining or replica.kept:
             continue
-        may_from = _may_go_from(replica, demand, estimates, policy, now)
+        variant = replica.model.variant
+        load_s = estimates.load_s(variant, worker.instance.worker, replica.size_bytes)
+        may_from = _may_go_from(replica, load_s, demand, policy, now)
         if may_from <= now:
-            drain_s = 0.0
-            if replica.busy:
-                device = worker.view.device
-                drain_s = _DRAIN_SHARE * estimates.service_s(replica.model.variant, device)
-            worth = worth_s(replica, estimates, policy, now) + drain_s / 2
-            found.append(_Candidate(replica, worth, drain_s, max(1, replica.size_bytes)))
-        else:
-            until = min(until, may_from)
+            drain_s = _DRAIN_SHARE * estimates.service_s(variant, worker.view.device) if replica.busy else 0.0
+            worth = worth_s(replica, load_s, estimates, policy, now) + drain_s / 2
+            found.append(_Candidate(replica, worth, drain_s, replica.size_bytes or 1))
+        elif may_from < until:
+            until = may_from
     return found, until
 
 
 def _may_go_from(
-    replica: Replica, demand: Demand, estimates: Estimates, policy: SchedulingConfig, now: float
+    replica: Replica, load_s: float, demand: Demand, policy: SchedulingConfig, now: float
 ) -> float:
     """Return from when the replica may be given up for that demand; infinity when only an event can tell.
 
@@ -150,8 +162,6 @@ def _may_go_from(
     """
     if demand.cause is LoadCause.KEPT and not replica.busy:
         return now
-    name = replica.worker.view.instance.worker
-    load_s = estimates.load_s(replica.model.variant, name, replica.size_bytes)
     nobody = demand.expected_wait_s == inf
     if not replica.busy:
         tenure = replica.since + policy.min_tenure * load_s

@@ -11,7 +11,7 @@ from gateway.scheduling.events import UNKNOWN, refuse, unload
 from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.placement import fits_nowhere
 from gateway.scheduling.queues import Weighing
-from gateway.scheduling.residency import ModelState, Phase, Replica, WorkerResidency
+from gateway.scheduling.residency import PLANNED, ModelState, Replica, WorkerResidency
 from gateway.scheduling.state import AlarmKind, State
 from gateway.scheduling.types import FleetChanged, Rejection, RejectReason, ReplicaBounds, WorkerView
 
@@ -46,7 +46,7 @@ def fleet_changed(state: State, event: FleetChanged, now: float) -> None:
 
 
 def _forget_unless_needed(state: State, model: ModelState) -> None:
-    if not (model.servers or model.replicas or model.queue or model in state.bounded_models):
+    if not (model.servers or model.replicas or model.queue.waiting or model in state.bounded_models):
         state.forget(model)
 
 
@@ -59,7 +59,7 @@ def _worker_gone(state: State, worker: WorkerResidency) -> None:
         model.servers.pop(instance, None)
         model.failures.pop(instance, None)
         model.strikes.pop(instance, None)
-    state.opened.pop(instance, None)
+    state.opened.pop(worker, None)
     state.accepting.put(worker, member=False)
     state.open_workers.put(worker, member=False)
 
@@ -69,7 +69,7 @@ def _worker_changed(state: State, worker: WorkerResidency, view: WorkerView) -> 
         if variant not in view.servable:
             state.models[variant].servers.pop(view.instance, None)
             replica = worker.replicas.get(variant)
-            if replica is not None and replica.phase is Phase.PLANNED:
+            if replica is not None and replica.phase is PLANNED:
                 state.drop(replica)
     for variant in view.servable:
         state.model(variant).servers[view.instance] = worker
@@ -85,9 +85,9 @@ def _bound(state: State, model: ModelState) -> None:
     model.queue_bound = sum(view.max_queue for view in views)
     slots = max((view.num_parallel for view in views), default=1)
     model.queue.reweigh(Weighing(state.policy.late_weight, state.policy.tenant_cap * slots))
-    if model.queue and not model.servers:
+    if model.queue.waiting and not model.servers:
         _refuse_all(state, model)  # it was deleted
-    elif model.queue:
+    elif model.queue.waiting:
         state.touch(model)
 
 
@@ -130,17 +130,18 @@ def _rearm(state: State, worker: WorkerResidency, now: float) -> None:
 
 def time_passed(state: State, now: float) -> None:
     """Do what was due until now."""
-    while state.next_alarm() <= now:
-        _, kind, what, where = heappop(state.alarms)
-        if kind is AlarmKind.REQUEST:
-            _give_up(state, RequestId(str(what)))
-        elif isinstance(what, Variant) and what in state.models:
-            _look_again(state, state.models[what], kind, where, now)
+    while (due := state.next_alarm()) <= now:
+        if state.next_deadline() == due:
+            _give_up(state, heappop(state.deadlines)[1])
+            continue
+        _, kind, variant, where = heappop(state.alarms)
+        if variant in state.models:
+            _look_again(state, state.models[variant], kind, where, now)
 
 
 def _give_up(state: State, request: RequestId) -> None:
     model = state.waiting[request].model
-    message = f"no slot became free in time; {len(model.queue)} requests wait for this model"
+    message = f"no slot became free in time; {len(model.queue.waiting)} requests wait for this model"
     refuse(state, request, Rejection(RejectReason.DEADLINE, message))
 
 

@@ -47,7 +47,7 @@ class Forecast(NamedTuple):
 def forecasts(state: State, now: float) -> Iterator[Forecast]:
     """Yield all who wait, model by model, in the order in which they are likely to have their turns."""
     for model in state.models.values():
-        if model.queue:
+        if model.queue.waiting:
             yield from _of_model(state, model, now)
 
 

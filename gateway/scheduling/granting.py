@@ -5,7 +5,7 @@ The state's side of `queues` (whose turn) and `dispatch` (where): holds batches 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from itertools import islice
 from typing import Final
 
@@ -25,7 +25,7 @@ def dispatch(state: State, model: ModelState, now: float) -> None:
     queue = model.queue
     if queue.returned and model.free:
         _dispatch_returned(state, model, now)
-    while queue.in_line and model.free:
+    while model.free and queue.in_line:
         held_until = _held_until(state, model, now)
         if held_until > now:
             state.look_again(model, held_until, now)
@@ -64,7 +64,7 @@ def _next(state: State, model: ModelState, now: float) -> tuple[Arrived, Turn] |
     plain = impatient or (model.grants + 1) % policy.fifo_turn == 0
     late_before = now - policy.savable_share * policy.ttft_goal
     chosen: tuple[Arrived, Turn] | None
-    if state.tenants.over.isdisjoint(queue.tenants) and not queue.returned:
+    if not queue.returned and (not state.tenants.over or state.tenants.over.isdisjoint(queue.tenants)):
         chosen = queue.oldest(late_before, plain=plain)
     else:
         chosen = queue.next(
@@ -73,9 +73,9 @@ def _next(state: State, model: ModelState, now: float) -> tuple[Arrived, Turn] |
             excess=lambda tenant: state.tenants.excess(tenant, now),
             may_take=lambda tenant, waiting: _may_take(state, model, tenant, waiting, now),
         )
-    if chosen is None or (len(queue) > 1 and not impatient):
+    if chosen is None or (len(queue.waiting) > 1 and not impatient):
         return chosen
-    return chosen[0], Turn.PATIENCE if len(queue) > 1 else Turn.ALONE
+    return chosen[0], Turn.PATIENCE if len(queue.waiting) > 1 else Turn.ALONE
 
 
 def _may_take(state: State, model: ModelState, tenant: str, waiting: int, now: float) -> bool:
@@ -94,35 +94,43 @@ def _held_until(state: State, model: ModelState, now: float) -> float:
     them all, while one more answer in a batch is nearly free. So a model that is idle there begins with
     a full batch, or once its oldest request has waited for `batch_hold`, or for as long as an answer takes.
     """
+    for replica in islice(model.free.values(), MOST_COMPARED):
+        if replica.busy or not replica.worker.active or len(model.queue.waiting) > replica.slots:
+            return now
+        if not any(
+            other.model.queue.waiting for other in replica.worker.replicas.values() if other is not replica
+        ):
+            return now
     until = model.queue.oldest_arrival + min(state.policy.batch_hold, model.typical_service_s)
     if until <= now:
         return now
-    for replica in islice(model.free.values(), MOST_COMPARED):
-        if replica.busy or not replica.worker.active or len(model.queue) > replica.slots:
-            return now
-        if not any(other.model.queue for other in replica.worker.replicas.values() if other is not replica):
-            return now
     return until
 
 
 def _grant(
-    state: State, model: ModelState, request: Arrived, turn: Turn, free: Iterable[Replica], now: float
+    state: State, model: ModelState, request: Arrived, turn: Turn, free: Collection[Replica], now: float
 ) -> None:
     options = compare(request, free, state.estimates, state.sessions, state.policy.crowding)
-    option, replica = next(
-        (chosen for chosen in options if not chosen[0].cached or _may_return(state, chosen[1])), options[0]
-    )
+    option, replica = options[0]
+    told: tuple[ReplicaOption, ...] = (option,)
+    if len(options) > 1:
+        option, replica = _best(state, options)
+        told = (option, *[other for other, _ in options[: MOST_TOLD + 1] if other is not option])[:MOST_TOLD]
     _take_slot(state, replica, request, option, now)
     model.grants += 1
-    told = (option, *(other for other, _ in options[: MOST_TOLD + 1] if other is not option))[:MOST_TOLD]
     load = replica.reason if replica.since > request.arrived_at else None
     reason = GrantReason(turn, told, len(model.servers), load)
     queued_s = now - request.arrived_at
-    state.out.append(Grant(request.request, replica.worker.view.instance, request.variant, queued_s, reason))
+    state.out.append(Grant(request.request, replica.worker.instance, request.variant, queued_s, reason))
 
 
-def _may_return(state: State, replica: Replica) -> bool:
-    return bounded_load(replica, state.policy.affinity_bound)
+def _best(state: State, options: list[tuple[ReplicaOption, Replica]]) -> tuple[ReplicaOption, Replica]:
+    """Return the soonest, unless a conversation would pile up there."""
+    bound = state.policy.affinity_bound
+    for option, replica in options:
+        if not option.cached or bounded_load(replica, bound):
+            return option, replica
+    return options[0]
 
 
 def _take_slot(state: State, replica: Replica, request: Arrived, option: ReplicaOption, now: float) -> None:
@@ -135,7 +143,7 @@ def _take_slot(state: State, replica: Replica, request: Arrived, option: Replica
     if was_idle:
         state.settle_worker(worker)
     worker.reading[request.request] = option.prompt_s
-    charge = virtual_tokens(state, request)
+    charge = virtual_tokens(replica.model, request)
     state.tenants.charge(request.tenant, charge, now)
     state.leases[request.request] = Lease(replica, request, now, charge)
     stop_waiting(state, request.request)

@@ -12,7 +12,7 @@ from typing import Final
 from gateway.scheduling.demand import OVERDUE, Demand, demand_of, hopeless_before, kept_demand
 from gateway.scheduling.events import enter_replica, unload
 from gateway.scheduling.placement import NoPlan, Plan, may_load, need_bytes, plan_load
-from gateway.scheduling.residency import ModelState, Phase, WorkerResidency
+from gateway.scheduling.residency import LOADING, PLANNED, UNLOADING, ModelState, WorkerResidency
 from gateway.scheduling.state import State
 from gateway.scheduling.types import Load
 
@@ -29,13 +29,16 @@ def place(state: State, now: float) -> None:
     if opened and len(state.wanting) <= SHORTLIST:
         _refresh_all(state, touched, now)
     for number in _most_urgent(state, touched, anything_open=bool(opened)):
-        model = state.by_number[number]
         if number in touched:
-            _load(state, touched[number], None, now)
-        elif _might_fit(state, model, opened):
-            _load(state, refresh(state, model, now), opened, now)
-    for model in list(state.short.values()):
-        _keep(state, model, now)
+            begun = _load(state, state.by_number[number], touched[number], None, now)
+        elif opened:
+            begun = _load_on_opened(state, state.by_number[number], opened, now)
+        else:
+            continue
+        if begun:
+            opened = [worker for worker in opened if worker.accepts_load]
+    if state.short:
+        _keep_all(state, now)
     if not state.out and len(state.wanting) > SHORTLIST:
         for model in state.queued_models.some(1):
             refresh(state, model, now)  # one at a time, when there is little else to do
@@ -43,10 +46,10 @@ def place(state: State, now: float) -> None:
 
 def _opened(state: State) -> list[WorkerResidency]:
     """Return the workers that might take a load now; busy ones only while a model is overdue."""
-    workers = state.opened.values()
+    workers = state.opened
     if state.wanting.least <= -OVERDUE:
         return [worker for worker in workers if worker.accepts_load]
-    return [worker for worker in workers if worker.is_open(state.least_bytes)]
+    return [worker for worker in workers if worker.accepts_load and worker.may_make_room(state.least_bytes)]
 
 
 def _most_urgent(state: State, touched: Mapping[int, Demand | None], *, anything_open: bool) -> list[int]:
@@ -64,29 +67,39 @@ def _refresh_all(state: State, touched: Collection[int], now: float) -> None:
             refresh(state, state.by_number[number], now)
 
 
-def _might_fit(state: State, model: ModelState, opened: list[WorkerResidency]) -> bool:
-    return any(
-        may_load(model, worker) and worker.may_have_room(need_bytes(model, worker, state.estimates))
-        for worker in opened
-    )
+def _load_on_opened(state: State, model: ModelState, opened: list[WorkerResidency], now: float) -> bool:
+    """Begin the loads of a model that nothing else happened to, if what opened might have room for it."""
+    for worker in opened:
+        if may_load(model, worker) and worker.may_have_room(need_bytes(model, worker)):
+            return _load(state, model, _demand(state, model, now), opened, now)
+    return False
 
 
 def refresh(state: State, model: ModelState, now: float) -> Demand | None:
     """Bring the model's place among those that want a load up to date."""
+    demand = _demand(state, model, now)
+    _rank(state, model, demand)
+    return demand
+
+
+def _rank(state: State, model: ModelState, demand: Demand | None) -> None:
+    state.wanting.place(model.number, -demand.urgency if demand is not None else None)
+
+
+def _demand(state: State, model: ModelState, now: float) -> Demand | None:
+    """Return what loads are asked for; note who floods the model, and when it is to be looked at again."""
     queue, over = model.queue, state.tenants.over
-    if len(queue) <= model.coming or model.full:
-        state.wanting.place(model.number, None)
-        if not queue:
+    if len(queue.waiting) <= model.coming or model.full:
+        if not queue.waiting:
             model.flooded_by = None
         return None
     queue.give_up_hope(hopeless_before(model, state.policy, now))
     weight = queue.need
-    if not over.isdisjoint(queue.heavy):
+    if over and not over.isdisjoint(queue.heavy):
         weight = _bounded_weight(state, model, now)
     elif model.flooded_by is not None:
         model.flooded_by = None
     demand = demand_of(model, weight, state.policy, now)
-    state.wanting.place(model.number, -demand.urgency if demand is not None else None)
     if demand is not None and not demand.overdue:
         state.look_again(model, now - demand.waited_s + state.policy.drain_after, now)
     return demand
@@ -104,6 +117,11 @@ def _bounded_weight(state: State, model: ModelState, now: float) -> float:
     return model.queue.weight(name for name in floods if model.sharing.another_than(name, now))
 
 
+def _keep_all(state: State, now: float) -> None:
+    for model in list(state.short.values()):
+        _keep(state, model, now)
+
+
 def _keep(state: State, model: ModelState, now: float) -> None:
     """Load what the operator wants held, as far as there is room or somebody idle."""
     while (demand := kept_demand(model)) is not None:
@@ -112,10 +130,16 @@ def _keep(state: State, model: ModelState, now: float) -> None:
     state.short.pop(model.variant, None)
 
 
-def _load(state: State, demand: Demand | None, workers: list[WorkerResidency] | None, now: float) -> None:
-    """Begin loads until those that are coming suffice for those who wait."""
+def _load(
+    state: State, model: ModelState, demand: Demand | None, workers: list[WorkerResidency] | None, now: float
+) -> bool:
+    """Begin loads until those that are coming suffice for those who wait; return whether any began."""
+    begun = False
     while demand is not None and _begin(state, demand, workers, now):
-        demand = refresh(state, demand.model, now)
+        begun = True
+        demand = _demand(state, model, now)
+    _rank(state, model, demand)
+    return begun
 
 
 def _begin(state: State, demand: Demand, workers: list[WorkerResidency] | None, now: float) -> bool:
@@ -141,14 +165,15 @@ def _carry_out(state: State, model: ModelState, plan: Plan, now: float) -> None:
     for variant in plan.victims:
         victim = worker.replicas[variant]
         victim.draining = True
-        victim.settle()
-        state.touch(victim.model)
         if victim.idle:
             unload(state, victim, "makes room", now, model.variant)
-    leaving = frozenset(v for v, r in worker.replicas.items() if r.phase is Phase.UNLOADING)
-    replica = enter_replica(worker, model, Phase.PLANNED, now)
-    replica.size_bytes = need_bytes(model, worker, state.estimates)
-    replica.victims, replica.reason = frozenset(plan.victims) | leaving, plan.reason
+        else:
+            victim.settle()
+            state.touch(victim.model)
+    leaving = [v for v, r in worker.replicas.items() if r.phase is UNLOADING]
+    replica = enter_replica(worker, model, PLANNED, now)
+    replica.size_bytes = need_bytes(model, worker)
+    replica.victims, replica.reason = frozenset((*plan.victims, *leaving)), plan.reason
     replica.settle()
     worker.coming = model.variant
     state.settle_worker(worker)
@@ -157,10 +182,10 @@ def _carry_out(state: State, model: ModelState, plan: Plan, now: float) -> None:
 
 def start_plans(state: State, now: float) -> None:
     """Start the loads whose victims are gone."""
-    for worker in state.opened.values():
+    for worker in state.opened:
         replica = worker.replicas.get(worker.coming) if worker.coming is not None else None
-        if replica is None or replica.phase is not Phase.PLANNED or not worker.view.ready:
+        if replica is None or replica.phase is not PLANNED or not worker.view.ready:
             continue
         if not replica.victims & worker.replicas.keys() and replica.reason is not None:
-            replica.phase, replica.since, replica.victims = Phase.LOADING, now, frozenset()
-            state.out.append(Load(worker.view.instance, replica.model.variant, replica.reason))
+            replica.phase, replica.since, replica.victims = LOADING, now, frozenset()
+            state.out.append(Load(worker.instance, replica.model.variant, replica.reason))

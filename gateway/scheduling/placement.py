@@ -7,9 +7,9 @@ victims are worth, and the models that would compute beside it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from math import inf
-from typing import Final
+from operator import itemgetter
+from typing import Final, NamedTuple
 
 from gateway.scheduling.demand import Demand
 from gateway.scheduling.estimates import Estimates
@@ -25,8 +25,11 @@ _A_MOMENT_S: Final = 0.05
 """More than rounding can take from a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+_RANK: Final = itemgetter(0, 1, 2, 3)
+"""Dedicated workers first, then by cost, by what they hold, and by name."""
+
+
+class Plan(NamedTuple):
     """Load the model on this worker once the victims are gone."""
 
     worker: WorkerResidency
@@ -34,8 +37,7 @@ class Plan:
     reason: LoadReason
 
 
-@dataclass(frozen=True, slots=True)
-class NoPlan:
+class NoPlan(NamedTuple):
     """The model has to wait; `look_again_at` is when that may change by itself (infinity: never)."""
 
     look_again_at: float
@@ -54,7 +56,7 @@ def plan_load(
     for worker in workers:
         if not may_load(demand.model, worker):
             continue
-        need = need_bytes(demand.model, worker, estimates)
+        need = need_bytes(demand.model, worker)
         if not (demand.overdue or worker.may_have_room(need)):
             continue
         found = victims_on(worker, demand, need, estimates, policy, now)
@@ -65,17 +67,19 @@ def plan_load(
         if not demand.overdue and price_s > demand.relief_s:
             again_at = min(again_at, _worth_it_at(demand, price_s, now))
             continue
-        option = _option(demand, worker, found, estimates, policy)
-        if option.total_s < demand.expected_wait_s * policy.replica_cost:
+        option = _option(demand, worker, found, need, estimates, policy)
+        total_s = option.total_s
+        if total_s < demand.expected_wait_s * policy.replica_cost:
             view = worker.view
-            rank = (not view.dedicated, option.total_s, worker.used_bytes, view.instance.worker)
-            options.append((*rank, worker, option))
+            options.append(
+                (not view.dedicated, total_s, worker.used_bytes, view.instance.worker, worker, option)
+            )
     if not options:
         return NoPlan(again_at)
-    options.sort(key=lambda option: option[:4])
-    chosen = options[0]
-    told = tuple(option[5] for option in options[:MOST_TOLD])
-    return Plan(chosen[4], chosen[5].victims, _reason(demand, told, now))
+    if len(options) > 1:
+        options.sort(key=_RANK)
+    told = tuple([option[5] for option in options[:MOST_TOLD]])
+    return Plan(options[0][4], told[0].victims, _reason(demand, told, now))
 
 
 def _worth_it_at(demand: Demand, price_s: float, now: float) -> float:
@@ -85,18 +89,17 @@ def _worth_it_at(demand: Demand, price_s: float, now: float) -> float:
 
 def may_load(model: ModelState, worker: WorkerResidency) -> bool:
     """Whether the model may be loaded there, room apart."""
-    instance = worker.view.instance
     return (
         worker.accepts_load
-        and instance in model.servers
-        and instance not in model.replicas
-        and instance not in model.failures
+        and model.variant in worker.view.servable
+        and worker.instance not in model.replicas
+        and worker.instance not in model.failures
     )
 
 
-def need_bytes(model: ModelState, worker: WorkerResidency, estimates: Estimates) -> int:
+def need_bytes(model: ModelState, worker: WorkerResidency) -> int:
     """Return what the model will take there: as measured before, else as estimated."""
-    known = estimates.size_bytes(model.variant)
+    known = model.measured_bytes
     return worker.view.servable[model.variant] if known is None else known
 
 
@@ -115,31 +118,30 @@ def fits_nowhere(model: ModelState) -> str | None:
 
 
 def _option(
-    demand: Demand, worker: WorkerResidency, found: Victims, estimates: Estimates, policy: SchedulingConfig
+    demand: Demand,
+    worker: WorkerResidency,
+    found: Victims,
+    need: int,
+    estimates: Estimates,
+    policy: SchedulingConfig,
 ) -> LoadOption:
-    size = need_bytes(demand.model, worker, estimates)
-    staying = sum(1 for v, r in worker.replicas.items() if r.busy and v not in found.variants)
-    return LoadOption(
-        instance=worker.view.instance,
-        load_s=estimates.load_s(demand.model.variant, worker.view.instance.worker, size),
-        drain_s=found.drain_s,
-        eviction_s=policy.eviction_weight * found.worth_s,
-        crowding_s=policy.crowding * staying,
-        slower_s=estimates.service_s(demand.model.variant, worker.view.device)
-        - demand.model.typical_service_s,
-        victims=found.variants,
+    model, instance = demand.model, worker.instance
+    staying = worker.active - found.busy
+    return LoadOption(  # by position, which is faster
+        instance,
+        estimates.load_s(model.variant, instance.worker, need),
+        found.drain_s,
+        policy.eviction_weight * found.worth_s,
+        policy.crowding * staying,
+        estimates.service_s(model.variant, worker.view.device) - model.typical_service_s,
+        found.variants,
     )
 
 
 def _reason(demand: Demand, options: tuple[LoadOption, ...], now: float) -> LoadReason:
+    expected_wait_s = None if demand.expected_wait_s == inf else demand.expected_wait_s
     return LoadReason(
-        cause=demand.cause,
-        at=now,
-        queued=demand.queued,
-        need=demand.need,
-        waited_s=demand.waited_s,
-        expected_wait_s=None if demand.expected_wait_s == inf else demand.expected_wait_s,
-        options=options,
+        demand.cause, now, demand.queued, demand.need, demand.waited_s, expected_wait_s, options
     )
 
 

@@ -57,8 +57,10 @@ class ModelQueue:
     """The weight of all that wait."""
     returned: dict[RequestId, Arrived] = field(default_factory=dict)
     """Those that come back from a worker which they avoid: they stand outside the lines."""
-    _waiting: dict[RequestId, Arrived] = field(default_factory=dict)
+    waiting: dict[RequestId, Arrived] = field(default_factory=dict)
+    """All of them; its length is taken so often that a `len` of the queue itself would cost too much."""
     _lines: dict[str, _Line] = field(default_factory=dict)
+    _idle_lines: list[_Line] = field(default_factory=list)
     heavy: dict[str, _Line] = field(default_factory=dict)
     """Lines of more requests than would count if their tenants were over their share."""
     _by_age: deque[_Entry] = field(default_factory=deque)
@@ -69,28 +71,28 @@ class ModelQueue:
     """Requests that arrived before this moment are not hopeful any more."""
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self.waiting)
 
     def __contains__(self, request: RequestId) -> bool:
-        return request in self._waiting
+        return request in self.waiting
 
     @property
     def in_line(self) -> int:
         """How many wait for whatever worker."""
-        return len(self._waiting) - len(self.returned)
+        return len(self.waiting) - len(self.returned)
 
     @property
     def oldest_arrival(self) -> float:
         """When the oldest arrived; infinity for an empty queue."""
-        return _top(self._by_age, self._waiting)
+        return _top(self._by_age, self.waiting)
 
     def push(self, request: Arrived) -> None:
         """Take a request in."""
         line = self._lines.get(request.tenant)
         if line is None:
-            line = self._lines[request.tenant] = _Line()
+            line = self._lines[request.tenant] = self._idle_lines.pop() if self._idle_lines else _Line()
         entry = (request.arrived_at, request.request)
-        self._waiting[request.request] = request
+        self.waiting[request.request] = request
         if request.avoid:
             self.returned[request.request] = request
         else:
@@ -104,7 +106,7 @@ class ModelQueue:
 
     def remove(self, request: RequestId) -> Arrived | None:
         """Take a request out, wherever it stands; None when it does not wait here."""
-        gone = self._waiting.pop(request, None)
+        gone = self.waiting.pop(request, None)
         if gone is None:
             return None
         self.returned.pop(request, None)
@@ -115,17 +117,18 @@ class ModelQueue:
         self._weigh(gone.tenant, line)
         if not line.waiting:
             del self._lines[gone.tenant]
+            self._keep_for_the_next(line)
         elif len(line.fresh) + len(line.late) > 2 * line.waiting + _MOST_GONE:
-            line.fresh = deque(entry for entry in line.fresh if entry[1] in self._waiting)
-            line.late = deque(entry for entry in line.late if entry[1] in self._waiting)
-        if not self._waiting:
+            line.fresh = deque(entry for entry in line.fresh if entry[1] in self.waiting)
+            line.late = deque(entry for entry in line.late if entry[1] in self.waiting)
+        if not self.waiting:
             self._clear()
         return gone
 
     def avoid_no_more(self, request: Arrived) -> None:
         """Have a request stand in line that came back: nobody else can serve it."""
         del self.returned[request.request]
-        self._waiting[request.request] = replace(request, avoid=frozenset())
+        self.waiting[request.request] = replace(request, avoid=frozenset())
         self._stand(self._lines[request.tenant], (request.arrived_at, request.request), request)
 
     def _stand(self, line: _Line, entry: _Entry, request: Arrived) -> None:
@@ -162,14 +165,14 @@ class ModelQueue:
 
     def all(self) -> list[Arrived]:
         """Return the waiting requests, oldest first: for when all are told the same."""
-        return sorted(self._waiting.values(), key=lambda request: (request.arrived_at, request.request))
+        return sorted(self.waiting.values(), key=lambda request: (request.arrived_at, request.request))
 
     def give_up_hope(self, before: float) -> None:
         """Let requests that arrived before a moment count as late where loads are decided."""
-        self._hopeless_since = max(before, self._hopeless_since)
+        self._hopeless_since = max(self._hopeless_since, before)
         hopeful = self._hopeful
         while hopeful and hopeful[0][0] < before:
-            request = self._waiting.get(hopeful.popleft()[1])
+            request = self.waiting.get(hopeful.popleft()[1])
             if request is not None:
                 line = self._lines[request.tenant]
                 line.hopeful -= 1
@@ -181,10 +184,10 @@ class ModelQueue:
         The oldest of those that arrived at or after `late_before`, or of all if it is `plain` its turn or
         none did. Somebody must be in line.
         """
-        if not plain and _top(self._fresh, self._waiting, late_before) < inf:
-            return self._waiting[self._fresh[0][1]], Turn.SAVABLE
-        _top(self._by_age, self._waiting)
-        return self._waiting[self._by_age[0][1]], Turn.FIFO
+        if not plain and _top(self._fresh, self.waiting, late_before) < inf:
+            return self.waiting[self._fresh[0][1]], Turn.SAVABLE
+        _top(self._by_age, self.waiting)
+        return self.waiting[self._by_age[0][1]], Turn.FIFO
 
     def next(
         self,
@@ -208,9 +211,9 @@ class ModelQueue:
         if not heads:
             return None
         if len(heads) == 1:
-            return self._waiting[heads[0][1][1]], turn
+            return self.waiting[heads[0][1][1]], turn
         _, (_, request) = min(heads, key=lambda head: (0.0 if plain else excess(head[0]), head[1]))
-        return self._waiting[request], turn
+        return self.waiting[request], turn
 
     def _savable_heads(self, lines: list[tuple[str, _Line]], late_before: float) -> list[tuple[str, _Entry]]:
         heads = ((tenant, self._savable(line, late_before)) for tenant, line in lines)
@@ -221,7 +224,7 @@ class ModelQueue:
         return [(tenant, head) for tenant, head in heads if head is not None]
 
     def _savable(self, line: _Line, late_before: float) -> _Entry | None:
-        fresh, late, waiting = line.fresh, line.late, self._waiting
+        fresh, late, waiting = line.fresh, line.late, self.waiting
         while fresh:
             entry = fresh[0]
             if entry[1] in waiting:
@@ -232,7 +235,7 @@ class ModelQueue:
         return None
 
     def _head(self, line: _Line) -> _Entry | None:
-        heads = [heap[0] for heap in (line.late, line.fresh) if _top(heap, self._waiting) < inf]
+        heads = [heap[0] for heap in (line.late, line.fresh) if _top(heap, self.waiting) < inf]
         return min(heads, default=None)
 
     def _weigh(self, tenant: str, line: _Line) -> None:
@@ -243,6 +246,13 @@ class ModelQueue:
             self.heavy[tenant] = line
         else:
             self.heavy.pop(tenant, None)
+
+    def _keep_for_the_next(self, line: _Line) -> None:
+        """Keep one empty line: most queues are of one request, and a line is dear to make."""
+        if not self._idle_lines:
+            line.fresh.clear()
+            line.late.clear()
+            self._idle_lines.append(line)
 
     def _clear(self) -> None:
         """Forget the entries of those that left, and the rounding of sums."""

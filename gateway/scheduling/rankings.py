@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
-from itertools import islice
 from math import inf
 from typing import Generic, TypeVar
 
@@ -35,7 +34,7 @@ class Ranking:
 
     def first(self, most: int) -> list[int]:
         """Return the numbers with the smallest keys."""
-        return [number for _, number in islice(self._order, most)]
+        return [number for _, number in self._order[:most]]
 
     @property
     def least(self) -> float:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
+from typing import Final
 
 from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.queues import ModelQueue
@@ -29,7 +30,15 @@ class Phase(StrEnum):
     GONE = "gone"
 
 
-COMING = frozenset({Phase.PLANNED, Phase.LOADING})
+PLANNED: Final = Phase.PLANNED
+LOADING: Final = Phase.LOADING
+RESIDENT: Final = Phase.RESIDENT
+UNLOADING: Final = Phase.UNLOADING
+GONE: Final = Phase.GONE
+"""For decisions: to look up an attribute of an enum takes ten times as long."""
+
+COMING: Final = frozenset({PLANNED, LOADING})
+"""For people who ask; an enum's hash is slow too."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -60,6 +69,7 @@ class Replica:
     reason: LoadReason | None = None
     """Why it was loaded; None when it was found there."""
     slots_counted: int = 0
+    """Those that requests may hold, taken or free."""
     coming_counted: int = 0
     room_counted: int = 0
     active_counted: int = 0
@@ -69,23 +79,19 @@ class Replica:
     @property
     def live(self) -> bool:
         """Whether it takes requests, or will once it is loaded."""
-        return self.phase not in _LEAVING and not self.draining and self.worker.serves(self.model.variant)
+        phase = self.phase  # compared one by one: an enum's hash is slow
+        staying = phase is not UNLOADING and phase is not GONE
+        return staying and not self.draining and self.worker.serves(self.model.variant)
 
     @property
     def kept(self) -> bool:
         """Whether it must not be given up, by the operator's wish."""
-        return self.model.kept and self.live
-
-    @property
-    def free_slots(self) -> int:
-        """Slots that may be granted now."""
-        usable = self.phase is Phase.RESIDENT and not self.draining
-        return self.slots - len(self.busy) if usable and self.worker.serves(self.model.variant) else 0
+        return self.model.bounds.least > 0 and self.model.kept and self.live
 
     @property
     def idle(self) -> bool:
         """Resident, and no request holds a slot."""
-        return self.phase is Phase.RESIDENT and not self.busy
+        return self.phase is RESIDENT and not self.busy
 
     @property
     def stays_until(self) -> float:
@@ -102,15 +108,15 @@ class Replica:
 
     def settle(self) -> None:
         """Bring the counts of its model and its worker up to date; to be called after every change."""
-        model, worker, live = self.model, self.worker, self.live
-        slots = self.slots if live and self.phase is Phase.RESIDENT else 0
-        coming = self.slots if live and self.phase in COMING else 0
-        room = 0 if self.phase is Phase.GONE else self.size_bytes
+        model, worker, phase, live = self.model, self.worker, self.phase, self.live
+        slots = self.slots if live and phase is RESIDENT else 0
+        coming = self.slots if live and phase is not RESIDENT else 0
+        room = self.size_bytes if phase is not GONE else 0
         model.slots += slots - self.slots_counted
         model.coming += coming - self.coming_counted
         worker.used_bytes += room - self.room_counted
         self.slots_counted, self.coming_counted, self.room_counted = slots, coming, room
-        held = self.phase is not Phase.GONE and worker.view.ready
+        held = phase is not GONE and worker.view.ready
         model.holders += held - self.held_counted
         model.live_replicas += live - self.live_counted
         self.held_counted, self.live_counted = held, live
@@ -118,18 +124,16 @@ class Replica:
 
     def settle_slots(self) -> None:
         """The same after nothing but a slot changed hands."""
-        active = max(1, self.size_bytes) if self.busy else 0
+        busy = len(self.busy)
+        active = (self.size_bytes or 1) if busy else 0
         if active != self.active_counted:
             self.worker.active += (active > 0) - (self.active_counted > 0)
             self.worker.active_bytes += active - self.active_counted
             self.active_counted = active
-        if self.free_slots > 0:
-            self.model.free[self.worker.view.instance] = self
+        if self.slots_counted > busy:
+            self.model.free[self.worker.instance] = self
         else:
-            self.model.free.pop(self.worker.view.instance, None)
-
-
-_LEAVING = frozenset({Phase.UNLOADING, Phase.GONE})
+            self.model.free.pop(self.worker.instance, None)
 
 
 @dataclass(slots=True, eq=False)
@@ -137,6 +141,8 @@ class WorkerResidency:
     """A worker's limits and the replicas on it."""
 
     view: WorkerView
+    instance: Instance = field(init=False)
+    """The same whatever else of the view changes."""
     replicas: dict[Variant, Replica] = field(default_factory=dict)
     coming: Variant | None = None
     """The model that is being loaded or is about to be; a worker loads one at a time."""
@@ -147,6 +153,11 @@ class WorkerResidency:
     """What those take."""
     reading: dict[RequestId, float] = field(default_factory=dict)
     """Prompts that are being read, in seconds that they need alone."""
+    accepting_counted: bool = False
+    open_counted: bool = False
+
+    def __post_init__(self) -> None:
+        self.instance = self.view.instance
 
     @property
     def busy(self) -> int:
@@ -162,30 +173,34 @@ class WorkerResidency:
         """Whether it is up and loads nothing else."""
         return self.view.ready and self.coming is None
 
-    def is_open(self, least_bytes: int) -> bool:
-        """Whether a model of so many bytes might be loaded without draining what is busy for good cause."""
-        if not self.accepts_load:
-            return False
-        if self.active < len(self.replicas):
+    def may_make_room(self, least_bytes: int) -> bool:
+        """Whether so much might be free without draining what is busy for good cause."""
+        held, view = len(self.replicas), self.view
+        if self.active < held:
             return True
-        free = self.view.memory_bytes - self.used_bytes
-        if free >= least_bytes and len(self.replicas) < self.view.max_loaded_models:
+        if view.memory_bytes - self.used_bytes >= least_bytes and held < view.max_loaded_models:
             return True
-        return any(replica.model.flooded_by is not None for replica in self.replicas.values())
+        return self.holds_a_flood
 
     def may_have_room(self, need_bytes: int) -> bool:
         """Whether so much might be free once all has gone that is idle or only a flood keeps busy.
 
         No is certain, yes is not.
         """
-        if self.view.memory_bytes - self.active_bytes >= need_bytes:
-            return True
-        return any(replica.model.flooded_by is not None for replica in self.replicas.values())
+        return self.view.memory_bytes - self.active_bytes >= need_bytes or self.holds_a_flood
+
+    @property
+    def holds_a_flood(self) -> bool:
+        """Whether one of its models is flooded."""
+        for replica in self.replicas.values():  # noqa: SIM110 -- a generator takes twice as long
+            if replica.model.flooded_by is not None:
+                return True
+        return False
 
     def holds(self, variant: Variant) -> bool:
         """Whether the model is here or on its way, and not on its way out."""
         replica = self.replicas.get(variant)
-        return replica is not None and replica.phase is not Phase.UNLOADING and not replica.draining
+        return replica is not None and replica.phase is not UNLOADING and not replica.draining
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,11 +247,14 @@ class ModelState:
     too_large: str | None = None
     """The numbers, if no worker could ever hold it."""
     sharing: Sharing = field(default_factory=Sharing)
+    measured_bytes: int | None = None
+    """What it took when it was last resident."""
     typical_bytes: int = 1
     """What it takes on whatever worker, as far as that is known."""
     typical_load_s: float = 1.0
     typical_service_s: float = 1.0
     """Seconds that an answer holds its slot."""
+    typical_output_tokens: float = 0.0
     flooded_by: str | None = None
     """A tenant over its share that has as many requests waiting as the model has slots."""
     grants: int = 0
@@ -259,7 +277,7 @@ class ModelState:
     def kept(self) -> bool:
         """Whether none of its replicas may be given up, by the operator's wish."""
         least = self.bounds.least
-        return bool(least) and sum(r.phase is Phase.RESIDENT for r in self.live) <= least
+        return bool(least) and sum(r.phase is RESIDENT for r in self.live) <= least
 
     @property
     def full(self) -> bool:

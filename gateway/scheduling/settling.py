@@ -9,7 +9,7 @@ from __future__ import annotations
 from gateway.scheduling.events import refuse
 from gateway.scheduling.granting import dispatch, dispatch_stranded
 from gateway.scheduling.loading import place, start_plans
-from gateway.scheduling.residency import ModelState, Phase
+from gateway.scheduling.residency import PLANNED, ModelState
 from gateway.scheduling.state import State
 from gateway.scheduling.types import Rejection, RejectReason
 
@@ -19,8 +19,9 @@ def settle(state: State, now: float) -> None:
     if not state.touched and not state.opened:
         return
     for model in list(state.touched.values()):
-        _reject_unloadable(state, model)
-        dispatch(state, model, now)
+        if model.queue.waiting:
+            _reject_unloadable(state, model)
+            dispatch(state, model, now)
     _drop_idle_plans(state, now)
     place(state, now)
     for model in list(state.touched.values()):
@@ -35,9 +36,9 @@ def settle(state: State, now: float) -> None:
 def _drop_idle_plans(state: State, now: float) -> None:
     """Give the victims of plans whose clients all left back, and use the slots that they free."""
     for model in list(state.touched.values()):
-        if model.queue or not model.coming:
+        if not model.coming or model.queue.waiting:
             continue
-        plans = [r for r in model.replicas.values() if r.phase is Phase.PLANNED]
+        plans = [r for r in model.replicas.values() if r.phase is PLANNED]
         if model.live_replicas <= model.bounds.least:
             continue
         for plan in plans:
@@ -48,7 +49,7 @@ def _drop_idle_plans(state: State, now: float) -> None:
 
 def _reject_unloadable(state: State, model: ModelState) -> None:
     """When every worker that could serve the model has refused to load it, its requests hear why."""
-    if not model.failures or not model.queue or model.live_replicas:
+    if not model.failures or model.live_replicas:
         return
     servers = [worker.view.instance for worker in model.ready_servers]
     failures = [model.failures.get(instance) for instance in servers]

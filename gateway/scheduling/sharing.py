@@ -58,7 +58,7 @@ class Sharing:
     def took(self, tenant: str, now: float) -> None:
         """Count a slot that was granted."""
         self.busy += 1
-        self._use(tenant, now).held += 1
+        (self._uses.get(tenant) or self._use(tenant, now)).held += 1
 
     def gave_back(self, tenant: str) -> None:
         """Count a slot that is free again."""

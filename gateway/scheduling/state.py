@@ -16,7 +16,7 @@ from gateway.scheduling.estimates import Estimates
 from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.queues import ModelQueue, Weighing
 from gateway.scheduling.rankings import Ranking, Rotation
-from gateway.scheduling.residency import ModelState, Phase, Replica, WorkerResidency
+from gateway.scheduling.residency import GONE, RESIDENT, ModelState, Replica, WorkerResidency
 from gateway.scheduling.sessions import Sessions
 from gateway.scheduling.tenants import Tenants
 from gateway.scheduling.types import Arrived, Effect
@@ -47,13 +47,12 @@ class Waiter(NamedTuple):
 class AlarmKind(IntEnum):
     """What is due at a moment."""
 
-    REQUEST = 0
     MODEL = 1
     REPLICA = 2
     FAILURE = 3
 
 
-Alarm = tuple[float, AlarmKind, RequestId | Variant, Instance | None]
+Alarm = tuple[float, AlarmKind, Variant, Instance | None]
 
 
 @dataclass(slots=True)
@@ -70,6 +69,8 @@ class State:
     _numbers: int = 0
     waiting: dict[RequestId, Waiter] = field(default_factory=dict)
     leases: dict[RequestId, Lease] = field(default_factory=dict)
+    deadlines: list[tuple[float, RequestId]] = field(default_factory=list)
+    """Of requests, the soonest on top. Apart from the alarms, which rise through a far smaller heap."""
     alarms: list[Alarm] = field(default_factory=list)
     wanting: Ranking = field(default_factory=Ranking)
     """Models that should be loaded somewhere, the most urgent first."""
@@ -85,10 +86,10 @@ class State:
     """What the smallest model takes."""
     short: dict[Variant, ModelState] = field(default_factory=dict)
     """Models that fewer workers hold than the operator wants."""
-    touched: dict[Variant, ModelState] = field(default_factory=dict)
-    """Models about which something changed in this event."""
-    opened: dict[Instance, WorkerResidency] = field(default_factory=dict)
-    """Workers that might now take a load that they could not take before."""
+    touched: dict[int, ModelState] = field(default_factory=dict)
+    """Models about which something changed in this event, by their numbers."""
+    opened: dict[WorkerResidency, None] = field(default_factory=dict)
+    """Workers that might now take a load that they could not take before; in order."""
     out: list[Effect] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -99,9 +100,14 @@ class State:
         variant, estimates = model.variant, self.estimates
         first = next(iter(model.servers.values()), None)
         guess = first.view.servable.get(variant, 0) if first is not None else 0
-        model.typical_bytes = max(1, estimates.size_bytes(variant) or guess)
+        model.measured_bytes = estimates.size_bytes(variant)
+        model.typical_bytes = max(1, model.measured_bytes or guess)
         model.typical_load_s = estimates.typical_load_s(variant, model.typical_bytes)
-        model.typical_service_s = estimates.typical_service_s(variant)
+        self.relearn_answers(model)
+
+    def relearn_answers(self, model: ModelState) -> None:
+        """The same after an answer."""
+        model.typical_service_s, model.typical_output_tokens = self.estimates.typical_answer(model.variant)
 
     def model(self, variant: Variant) -> ModelState:
         """Return the model's state, a new one if it was never heard of."""
@@ -109,6 +115,8 @@ class State:
         if model is None:
             queue = ModelQueue(Weighing(self.policy.late_weight, inf))
             model = self.models[variant] = ModelState(variant, self._numbers, queue)
+            model.measured_bytes = self.estimates.size_bytes(variant)
+            model.typical_output_tokens = self.estimates.output_tokens(variant)
             self.by_number[model.number] = model
             self._numbers += 1
         return model
@@ -116,7 +124,7 @@ class State:
     def forget(self, model: ModelState) -> None:
         """Drop a model that nobody serves, holds or waits for."""
         del self.models[model.variant], self.by_number[model.number]
-        self.touched.pop(model.variant, None)
+        self.touched.pop(model.number, None)
         self.short.pop(model.variant, None)
         self.wanting.place(model.number, None)
         if model.variant.options:
@@ -129,27 +137,32 @@ class State:
 
     def touch(self, model: ModelState) -> None:
         """Have the model looked at before this event ends."""
-        self.touched[model.variant] = model
+        self.touched[model.number] = model
         if model.bounds.least:
             self.short[model.variant] = model
 
     def open(self, worker: WorkerResidency) -> None:
         """Have the worker looked at as a place for loads before this event ends."""
-        self.opened[worker.view.instance] = worker
+        self.opened[worker] = None
 
     def settle_worker(self, worker: WorkerResidency) -> None:
         """Bring the sets of workers up to date; to be called after every change of what it holds or does."""
         accepts = worker.accepts_load
-        self.accepting.put(worker, member=accepts)
-        self.open_workers.put(worker, member=worker.is_open(self.least_bytes))
+        is_open = accepts and worker.may_make_room(self.least_bytes)
+        if accepts is not worker.accepting_counted:
+            self.accepting.put(worker, member=accepts)
+            worker.accepting_counted = accepts
+        if is_open is not worker.open_counted:
+            self.open_workers.put(worker, member=is_open)
+            worker.open_counted = is_open
 
     def drop(self, replica: Replica) -> None:
         """Forget a replica; the requests that hold its slots keep their leases and free nothing any more."""
         worker, model = replica.worker, replica.model
-        variant, instance = model.variant, worker.view.instance
+        variant, instance = model.variant, worker.instance
         if worker.coming == variant:
             worker.coming = None
-        replica.phase = Phase.GONE
+        replica.phase = GONE
         for request in replica.busy:
             model.sharing.gave_back(self.leases[request].request.tenant)
             worker.reading.pop(request, None)
@@ -166,7 +179,7 @@ class State:
 
     def _spare(self, victim: Replica) -> None:
         """Have a replica stay that was to make room, unless it is not as it has to be."""
-        if victim.phase is Phase.RESIDENT and not (victim.resident is not None and victim.resident.fault):
+        if victim.phase is RESIDENT and not (victim.resident is not None and victim.resident.fault):
             victim.draining = False
             victim.settle()
             self.touch(victim.model)
@@ -177,19 +190,30 @@ class State:
             model.looks_again_at = when
             self.wake(when, AlarmKind.MODEL, model.variant)
 
-    def wake(
-        self, when: float, kind: AlarmKind, what: RequestId | Variant, where: Instance | None = None
-    ) -> None:
+    def wake(self, when: float, kind: AlarmKind, model: Variant, where: Instance | None = None) -> None:
         """Set an alarm."""
         if when < inf:
-            heappush(self.alarms, (when, kind, what, where))
+            heappush(self.alarms, (when, kind, model, where))
+
+    def give_up_at(self, when: float, request: RequestId) -> None:
+        """Set a request's deadline."""
+        if when < inf:
+            heappush(self.deadlines, (when, request))
+
+    def next_deadline(self) -> float:
+        """Return the first deadline of those that wait; infinity for none."""
+        deadlines = self.deadlines
+        while deadlines:
+            when, request = deadlines[0]
+            if request in self.waiting:
+                return when
+            heappop(deadlines)
+        return inf
 
     def next_alarm(self) -> float:
-        """Return when the next alarm is due that still means something; infinity for none."""
-        alarms = self.alarms
-        while alarms:
-            when, kind, what, _ = alarms[0]
-            if kind is not AlarmKind.REQUEST or what in self.waiting:
-                return when
-            heappop(alarms)
-        return inf
+        """Return when the next alarm or deadline is due; infinity for none."""
+        deadline = self.next_deadline()
+        if not self.alarms:
+            return deadline
+        alarm = self.alarms[0][0]
+        return min(deadline, alarm)

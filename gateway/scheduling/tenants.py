@@ -70,34 +70,39 @@ class Tenants:
         """A request of the tenant, worth so many virtual tokens, began to wait."""
         known = self._known(tenant, now)
         known.waiting += 1
-        self._queue(known, tokens)
-        self._judge(tenant, known, now)
+        known.queued += tokens
+        if known.active:
+            self._queued += tokens
+        self._judge(tenant, known, self._unit(now))
 
     def waits_no_more(self, tenant: str, tokens: float) -> None:
         """A request of the tenant was granted, or went away."""
         known = self._tenants[tenant]
         known.waiting -= 1
-        self._queue(known, -tokens if known.waiting else -known.queued)
+        change = -tokens if known.waiting else -known.queued
+        known.queued += change
+        if known.active:
+            self._queued += change
 
     def charge(self, tenant: str, tokens: float, now: float) -> None:
         """Add to what the tenant was given; negative to correct."""
-        known = self._known(tenant, now)
-        change = max(-known.used, tokens * self._unit(now))
+        known = self._tenants.get(tenant) or self._known(tenant, now)
+        unit = self._unit(now)
+        change = max(-known.used, tokens * unit)
         known.used += change
         if known.active:
             self._used += change
-        self._judge(tenant, known, now)
+        self._judge(tenant, known, unit)
 
     def excess(self, tenant: str, now: float) -> float:
         """Return the tenant's demand, in virtual tokens, if that is over its share, else 0."""
         if tenant not in self.over:
             return 0.0
-        return self._judge(tenant, self._tenants[tenant], now)
+        return self._judge(tenant, self._tenants[tenant], self._unit(now))
 
-    def _judge(self, tenant: str, known: _Tenant, now: float) -> float:
+    def _judge(self, tenant: str, known: _Tenant, unit: float) -> float:
         """Compare with the others, and remember."""
         others = len(self._active) - known.active
-        unit = self._unit(now)
         demand = known.used / unit + known.queued
         of_others = self._used / unit + self._queued - (demand if known.active else 0.0)
         if others <= 0 or demand <= self.fair_share * of_others / others:
@@ -111,11 +116,6 @@ class Tenants:
         if known is None:
             known = self._tenants[tenant] = _Tenant(now)
         return known
-
-    def _queue(self, known: _Tenant, tokens: float) -> None:
-        known.queued += tokens
-        if known.active:
-            self._queued += tokens
 
     def _forget(self, now: float) -> None:
         """Take out who has not asked for long and waits for nothing."""

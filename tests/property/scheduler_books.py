@@ -136,7 +136,7 @@ def check_no_trace(witness: Witness) -> None:
     assert not any(known.waiting or known.queued for known in state.tenants._tenants.values())
     for model in state.models.values():
         queue = model.queue
-        kept = (queue._waiting, queue._lines, queue.returned, queue._by_age, queue._hopeful)
+        kept = (queue.waiting, queue._lines, queue.returned, queue._by_age, queue._hopeful)
         assert not any(kept), "somebody who left is still noted"
         assert queue.need == 0
         assert not queue.heavy

@@ -72,8 +72,8 @@ FAULTS: Final = {
     "one slot too many": _planted(
         CALM,
         "residency",
-        "return self.slots - len(self.busy) if",
-        "return self.slots + 1 - len(self.busy) if",
+        "if self.slots_counted > busy:",
+        "if self.slots_counted and self.slots_counted >= busy:",
     ),
     "effective slots are not believed": _planted(
         ANY,
@@ -82,7 +82,7 @@ FAULTS: Final = {
         "replica.resident = resident",
     ),
     "a waiter that left stays in its queue": _planted(
-        CALM, "events", "gone = model.queue.remove(request)", "gone = model.queue._waiting[request]"
+        CALM, "events", "gone = model.queue.remove(request)", "gone = model.queue.waiting[request]"
     ),
     "a waiter that left still counts for its tenant": _planted(
         CALM, "events", "state.tenants.waits_no_more(gone.tenant, worth)", "pass"
@@ -93,14 +93,14 @@ FAULTS: Final = {
     "grants on what drains": _planted(
         SWAPS,
         "residency",
-        "usable = self.phase is Phase.RESIDENT and not self.draining",
-        "usable = self.phase is Phase.RESIDENT",
+        "if self.slots_counted > busy:",
+        "if self.phase is RESIDENT and self.worker.serves(self.model.variant) and self.slots > busy:",
     ),
     "grants on what is loading": _planted(
         CALM,
         "residency",
-        "usable = self.phase is Phase.RESIDENT and not",
-        "usable = self.phase not in _LEAVING and not",
+        "if self.slots_counted > busy:",
+        "if self.slots_counted + self.coming_counted > busy:",
     ),
     "grants and loads on what is not ready": _planted(
         ANY, "residency", "return self.view.ready and variant in", "return variant in"
@@ -109,13 +109,17 @@ FAULTS: Final = {
         CALM, "residency", "return self.view.ready and self.coming is None", "return self.view.ready"
     ),
     "loads twice for one need": _planted(
-        CALM, "loading", "if len(queue) <= model.coming or model.full:", "if model.full:"
+        CALM, "loading", "if len(queue.waiting) <= model.coming or model.full:", "if model.full:"
     ),
     "what is coming does not count": _planted(
         CALM, "residency", "model.coming += coming - self.coming_counted", "pass"
     ),
-    "loads beside itself": _planted(ANY, "placement", "and instance not in model.replicas", "and True"),
-    "loads where it may not be": _planted(ANY, "placement", "and instance in model.servers", "and True"),
+    "loads beside itself": _planted(
+        ANY, "placement", "and worker.instance not in model.replicas", "and True"
+    ),
+    "loads where it may not be": _planted(
+        ANY, "placement", "and model.variant in worker.view.servable", "and True"
+    ),
     "the load does not wait for its victims": _planted(
         SWAPS, "loading", "if not replica.victims & worker.replicas.keys()", "if True"
     ),
@@ -126,7 +130,10 @@ FAULTS: Final = {
         CALM, "eviction", "places = worker.view.max_loaded_models - len(worker.replicas)", "places = 9"
     ),
     "spares what has to go": _planted(
-        TIGHT, "eviction", "if free >= candidate.size_bytes and places > 0:", "if places > 0:"
+        TIGHT,
+        "eviction",
+        "    if len(chosen) > 1:\n        _spare(chosen, rivals, free - need_bytes,",
+        "    if chosen:\n        _spare(chosen, rivals, 2**50,",
     ),
     "two variants of the same weights": _planted(
         WEIGHTS, "eviction", "if not worker.view.one_per_weights", "if True"
@@ -200,13 +207,18 @@ FAULTS: Final = {
     "a batch is held for ever": _planted(
         BATCHES, "granting", "    if until <= now:\n        return now\n", "    until = max(until, now + 1)\n"
     ),
-    "the queue has no bound": _planted(CROWD, "events", "len(model.queue) < model.queue_bound", "True"),
+    "the queue has no bound": _planted(
+        CROWD, "events", "len(model.queue.waiting) < model.queue_bound", "True"
+    ),
     "too large a model waits": _planted(ANY, "events", "model.too_large is not None", "False"),
     "late requests wait for ever": _planted(
-        CALM, "fleet_events", "            _give_up(state, RequestId(str(what)))", "            pass"
+        CALM,
+        "fleet_events",
+        "_give_up(state, heappop(state.deadlines)[1])",
+        "heappop(state.deadlines)",
     ),
     "a failed load is tried again at once": _planted(
-        FAILING, "placement", "and instance not in model.failures", "and True"
+        FAILING, "placement", "and worker.instance not in model.failures", "and True"
     ),
     "a failed load is never tried again": _planted(
         ONE_FAILS, "fleet_events", "del model.failures[where]", "pass"
@@ -236,7 +248,7 @@ FAULTS: Final = {
         ANY, "granting", "    replica.unload_asked = False\n", ""
     ),
     "a plan whose clients left stays": _planted(
-        SWAPS, "settling", "        if model.queue or not model.coming:", "        if True:"
+        SWAPS, "settling", "        if not model.coming or model.queue.waiting:", "        if True:"
     ),
     "what is seen does not count": _planted(
         ANY, "events", "            state.drop(replica)\n    _drop", "            pass\n    _drop"

@@ -21,8 +21,8 @@ MOVES: Final = 400
 NOTHING: Final = Fault("settling", "def settle(", "def settle(")
 BY_HASH: Final = Fault(
     "settling",
-    "    for model in list(state.touched.values()):\n        _reject",
-    "    for model in sorted(state.touched.values(), key=lambda m: hash(m.variant)):\n        _reject",
+    "list(state.touched.values()):\n        if model.queue.waiting",
+    "sorted(state.touched.values(), key=lambda m: hash(m.variant)):\n        if model.queue.waiting",
 )
 
 
