@@ -21,6 +21,7 @@ import structlog
 from gateway.catalogues import Catalogues
 from gateway.doubts import Doubts
 from gateway.external.merging import merged
+from gateway.offers import disputed
 from gateway.roster import Held, ModelDetails, ModelRow, Roster, Target, instance_of
 from gateway.scheduling.names import Instance, Variant
 from gateway.scheduling.types import Event, FleetChanged, Observed, Resident
@@ -61,6 +62,8 @@ class Fleet:
         self._own: FleetSnapshot | None = None
         self._external: tuple[WorkerStatus, ...] = ()
         self._left_out: tuple[str, ...] = ()
+        self._disputed: frozenset[tuple[str, str]] = frozenset()
+        self._lists_are_new = False
         self._moves: Counter[Instance] = Counter()
         """Loads and unloads that were begun."""
         self._moving: Counter[Instance] = Counter()
@@ -159,6 +162,7 @@ class Fleet:
         """Roster and scheduler learn in one step, or a name could be known that nobody seems to serve."""
         if self.roster.learn(status.worker, tags):
             self._tell_scheduler()
+            self._lists_are_new = True
 
     async def _learn_what_is_there(self, status: WorkerStatus, residents: Iterable[str]) -> None:
         """Models that are loaded, or will be unasked, must be known before the scheduler hears of them."""
@@ -259,6 +263,16 @@ class Fleet:
         if not self.roster.catalogues and any(s.state in _COMING for s in self.roster.statuses):
             await self.wait_for(lambda: bool(self.roster.catalogues), _FIRST_LIST_S)
         await self._catalogues.refresh(max_age_s)
+        if self._lists_are_new:
+            self._lists_are_new = False
+            self._tell_disputes()
+
+    def _tell_disputes(self) -> None:
+        """Not while lists are being read: after a pull one store after the other has the new model."""
+        found = disputed(self.roster)
+        for name, worker in sorted(found - self._disputed):
+            _log.warning("a name means different models: make the stores agree", model=name, worker=worker)
+        self._disputed = found
 
     async def store_changed(self, key: str = "") -> None:
         """Look at once at what the workers have, after a model was pulled, created, copied or deleted.

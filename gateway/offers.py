@@ -33,6 +33,17 @@ def offered(roster: Roster, name: str) -> Listed | None:
     return None if key is None else offers(roster).get(key)
 
 
+def disputed(roster: Roster) -> frozenset[tuple[str, str]]:
+    """Return names with the workers whose store has another model under them than the first that has it."""
+    every, stores = offers(roster), {s.worker: roster.allowed_rows(s) for s in roster.statuses}
+    return frozenset(
+        (row.name, worker)
+        for worker, rows in stores.items()
+        for key, row in rows.items()
+        if not every[key].alias and worker not in every[key].workers
+    )
+
+
 def _having(stores: Stores, key: str, row: ModelRow) -> tuple[str, ...]:
     there = ((worker, rows.get(key)) for worker, rows in stores.items())
     return tuple(worker for worker, other in there if other is not None and other.digest == row.digest)

@@ -63,9 +63,9 @@ def _lines(models: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _cells(model: Mapping[str, Any]) -> tuple[str, ...]:
-    details = model.get("details") or {}
+    details, alias_of = model.get("details") or {}, model.get("alias_of")
     return (
-        model["name"],
+        f"{model['name']} -> {alias_of}" if alias_of else model["name"],
         model["digest"][:12],
         size_in_words(model.get("size") or 0),
         details.get("family") or "-",

@@ -121,6 +121,18 @@ async def test_lists_wait_a_little_for_the_first_worker(tmp_path: Path) -> None:
         assert await listing == ["count", "other"]
 
 
+async def test_stores_that_disagree_are_told_in_the_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Requests for such a name depend on where they go, and nobody would see why."""
+    workers = Listing("w0"), Listing("w1", digests={"count": "f" * 64})
+    async with gateway(tmp_path, *workers) as bench:
+        await until_listed(bench, "count", "other")
+    told = [line for line in capsys.readouterr().out.splitlines() if "different models" in line]
+    assert len(told) == 1
+    assert "count:latest" in told[0]
+
+
 async def test_what_head_is_allowed_for(tmp_path: Path) -> None:
     """As Ollama's router has it."""
     async with gateway(tmp_path, Listing("w0")) as bench:

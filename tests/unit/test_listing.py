@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway.offers import offered, offers
+from gateway.commands.models import _cells
+from gateway.offers import disputed, offered, offers
 from gateway.roster import Roster
 from gateway.surfaces import model_lists
 from gateway.surfaces.model_lists import Listed
@@ -59,6 +60,14 @@ def test_a_name_with_two_meanings_is_the_one_that_requests_get() -> None:
     assert (model.digest, model.workers) == (target.variant.digest, ("a",))
 
 
+def test_a_name_with_two_meanings_is_found() -> None:
+    """So that the log can tell whose store differs; what an alias hides is nobody's mistake."""
+    first, second = row("m:latest", digest="1" * 64), row("m:latest", digest="2" * 64)
+    assert disputed(roster_of({"a": [first], "b": [second], "c": [first]})) == {("m:latest", "b")}
+    aliased = ModelConfig(aliases=("m",))
+    assert not disputed(roster_of({"a": [first, row("n:latest")], "b": [second]}, n=aliased))
+
+
 def test_the_youngest_model_comes_first() -> None:
     """Clients that take the first one for their default get the same as from Ollama."""
     old, new = "2024-12-31T23:00:00.5-05:00", "2025-01-01T05:00:00Z"
@@ -75,6 +84,13 @@ def test_an_alias_is_listed_like_a_copy() -> None:
     assert listed["gpt-4o-mini:latest"]["digest"] == listed["m:latest"]["digest"]
     ids = {one["id"] for one in model_lists.openai_list(models)["data"]}
     assert ids == {"m:latest", "gpt-4o-mini"}
+
+
+def test_corral_models_says_what_an_alias_stands_for() -> None:
+    """Behind its name."""
+    assert (
+        _cells({**row("gpt:latest"), "alias_of": "m:latest", "loaded_on": []})[0] == "gpt:latest -> m:latest"
+    )
 
 
 def test_an_alias_of_what_nobody_has_is_not_listed() -> None:
