@@ -36,8 +36,8 @@ _TOOL_TEMPLATE_OF_OLLAMA: Final = (
     'Call them within tags:\n<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n'
     "</tool_call><|im_end|>\n{{ end }}"
     "{{ range $i, $_ := .Messages }}{{ $last := eq (len (slice $.Messages $i)) 1 }}"
-    "<|im_start|>{{ .Role }}\n{{ .Content }}{{ range .ToolCalls }}<tool_call>\n"
-    '{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}\n</tool_call>{{ end }}'
+    "<|im_start|>{{ .Role }}\n{{ .Content }}{{ if .ToolCalls }}{{ range .ToolCalls }}<tool_call>\n"
+    '{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}\n</tool_call>{{ end }}{{ end }}'
     "<|im_end|>\n{{ if $last }}<|im_start|>assistant\n"
     f'{{{{ if and $.Tools (ne .Role "tool") }}}}{_CALL_CUE}{{{{ end }}}}{{{{ end }}}}{{{{ end }}}}'
 )
