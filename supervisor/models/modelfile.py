@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from supervisor.models.gotemplate.values import printed
-from supervisor.models.prompt_template import DEFAULT_TEMPLATE
 
 _NAME_COLUMN: Final = 30
 _HARMONY_FAMILIES: Final = ("gptoss", "gpt-oss")
@@ -23,7 +22,8 @@ class Modelfile:
     """The layers, read."""
 
     config: Mapping[str, Any] = field(default_factory=dict)
-    template: str = DEFAULT_TEMPLATE
+    template: str = ""
+    """Empty where that of the GGUF file is used."""
     system: str = ""
     parent: str = ""
     """The model that this one was made from; only /api/show tells it."""
@@ -70,9 +70,9 @@ class Modelfile:
         yield f"FROM {weights_path}"
         yield from (f"ADAPTER {path}" for path in self.adapters)
         yield from (f"FROM {path}" for path in self.projectors)
-        yield f"TEMPLATE {_quoted(self.template)}"
-        named = ("SYSTEM", self.system), ("RENDERER", self.config.get("renderer"))
-        for word, value in (*named, ("PARSER", self.config.get("parser"))):
+        told = ("TEMPLATE", self.template), ("SYSTEM", self.system)
+        built_in = ("RENDERER", self.config.get("renderer")), ("PARSER", self.config.get("parser"))
+        for word, value in (*told, *built_in):
             if value:
                 yield f"{word} {_quoted(str(value))}"
         yield from (f"PARAMETER {name} {_quoted(printed(value))}" for name, value in self._parameters())

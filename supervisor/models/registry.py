@@ -33,6 +33,10 @@ class PassingRegistryError(RegistryError):
     """The same for what may be over in a moment: a broken connection, a 503."""
 
 
+class UnreachableRegistryError(PassingRegistryError):
+    """Nobody answers there. In the middle of a pull this may pass; at its start the name is wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class Repository:
     """Where a registry keeps one model."""

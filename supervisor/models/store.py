@@ -106,7 +106,7 @@ class Store:
         manifest = parse_manifest(data)
         weights = _existing(str(self._path(manifest.weights)))
         facts = self._facts_of(weights)
-        modelfile = self._modelfile(manifest)
+        modelfile = self._modelfile(manifest, facts)
         template, problem = self._template(name, modelfile, facts)
         entry = StoreEntry(
             digest=hashlib.sha256(data).hexdigest(),
@@ -125,7 +125,9 @@ class Store:
             self._facts[weights] = read_facts(Path(weights.path))
         return self._facts[weights]
 
-    def _modelfile(self, manifest: Manifest) -> Modelfile:
+    def _modelfile(self, manifest: Manifest, facts: ModelFacts) -> Modelfile:
+        """Read the layers; a model without a template has that of its weights, which Ollama passes over."""
+        default = "" if facts.chat_template else DEFAULT_TEMPLATE
         templates = [self._text(layer) for layer in manifest.of_kind(*TEMPLATES)]
         systems = [self._text(layer) for layer in manifest.of_kind("system")]
         parameters = [self._object(layer) for layer in manifest.of_kind("params")]
@@ -133,7 +135,7 @@ class Store:
         return Modelfile(
             config=config,
             parent=manifest.weights.origin,
-            template=(templates or [DEFAULT_TEMPLATE])[-1],
+            template=(templates or [default])[-1],
             system=(systems or [""])[-1],
             parameters=(parameters or [{}])[-1],
             messages=tuple(m for layer in manifest.of_kind("messages") for m in self._messages(layer)),
@@ -146,6 +148,8 @@ class Store:
         self, name: ModelName, modelfile: Modelfile, facts: ModelFacts
     ) -> tuple[PromptTemplate | None, str]:
         """Return the template, or why the one of the GGUF file takes its place, or why nothing can."""
+        if not modelfile.template and not modelfile.built_in:
+            return None, ""
         reason = modelfile.built_in and f"its prompts are made by {modelfile.built_in} of Ollama"
         if not reason:
             try:

@@ -83,14 +83,20 @@ class StoreFiles:
             self._write(self._path(name), data)
         return replaced
 
-    def copy(self, source: ModelName, target: ModelName) -> None:
+    def copy(self, source: ModelName, target: ModelName) -> list[str]:
         """Give a model a second name.
+
+        Returns:
+            The blobs of the model that had it before: see `remove_unused`.
 
         Raises:
             FileNotFoundError: there is no such model.
         """
         with self._locked():
-            self._write(self._path(target), self._path(source).read_bytes())
+            data = self._path(source).read_bytes()
+            replaced = self._digests_of(self._path(target))
+            self._write(self._path(target), data)
+        return replaced
 
     def remove(self, name: ModelName) -> list[str]:
         """Take a name away and return the blobs that it stood for: see `remove_unused`.
@@ -99,6 +105,8 @@ class StoreFiles:
             FileNotFoundError: there is no such model.
         """
         path = self._path(name)
+        if not path.is_file():
+            raise FileNotFoundError(path)
         with self._locked():
             digests = self._digests_of(path)
             path.unlink()

@@ -80,7 +80,7 @@ async def _serve(settings: Settings) -> int:
 def _library(settings: Settings, report: Report) -> Library:
     return Library(
         Directory(Path(settings.gguf_dir), report) if settings.gguf_dir else None,
-        Store(Path(settings.store), report) if settings.store else None,
+        Store(Path(settings.store), report),
         report,
     )
 

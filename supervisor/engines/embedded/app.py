@@ -17,6 +17,7 @@ from supervisor.engines.embedded.messages import AnthropicRoutes
 from supervisor.engines.embedded.native import NativeRoutes
 from supervisor.engines.embedded.reranking import PATHS as RERANK_PATHS
 from supervisor.engines.embedded.reranking import RerankRoutes
+from supervisor.engines.embedded.store_routes import store_routes
 from supervisor.engines.embedded.vectors import VectorRoutes
 from supervisor.engines.embedded.worker import Worker
 
@@ -39,6 +40,7 @@ def make_app(worker: Worker) -> web.Application:
             web.get("/api/tags", listing.tags),
             web.get("/api/ps", listing.ps, allow_head=False),
             web.post("/api/show", listing.show),
+            *store_routes(worker),
             web.post("/api/generate", native.generate),
             web.post("/api/chat", native.chat),
             web.post("/api/embed", vectors.embed),

@@ -12,10 +12,10 @@ from supervisor.contract import wire
 from supervisor.engines.embedded import bodies, openai, structs
 from supervisor.engines.embedded.delivery import deliver, json_response
 from supervisor.engines.embedded.failures import NOT_FOUND, ApiError
-from supervisor.engines.embedded.listing import modified_at
 from supervisor.engines.embedded.native import answer_frames, chat_call, generate_call
 from supervisor.engines.embedded.responses import ResponsesRendering
 from supervisor.engines.embedded.responses_input import to_chat
+from supervisor.engines.embedded.showing import modified_at
 from supervisor.engines.embedded.vectors import embed_answer
 from supervisor.engines.embedded.worker import Worker
 from supervisor.models.model import ModelFile

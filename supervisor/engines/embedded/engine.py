@@ -11,7 +11,7 @@ from supervisor.engines.engine import Launch
 
 GGUF_DIR_VARIABLE: Final = "CORRAL_GGUF_DIR"
 STORE_VARIABLE: Final = "OLLAMA_MODELS"
-"""Ollama's own name for it; the store is only read, and need not exist."""
+"""Ollama's own name for it; the store comes to be with the first model that is pulled or created."""
 MEMORY_VARIABLE: Final = "CORRAL_MEMORY_BYTES"
 
 

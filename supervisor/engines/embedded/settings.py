@@ -15,6 +15,8 @@ from supervisor.engines.embedded.engine import GGUF_DIR_VARIABLE, MEMORY_VARIABL
 
 _HIGHEST_PORT: Final = 65535
 _SHORTEST_CONTEXT: Final = 8
+_OWN_STORE: Final = "store"
+"""In the directory of GGUF files, for models that are pulled or created where no store is given."""
 
 
 class SettingsError(ValueError):
@@ -37,7 +39,7 @@ class Settings:
     gguf_dir: str
     """Directory of GGUF files; empty for none."""
     store: str
-    """Directory of an Ollama store; empty for none."""
+    """Directory of an Ollama store, where pulled and created models go."""
     memory_bytes: int
 
 
@@ -63,7 +65,7 @@ def parse_settings(env: Mapping[str, str], *, memory_bytes: int) -> Settings:
         context_length=_number(env, "OLLAMA_CONTEXT_LENGTH", default=4096, least=_SHORTEST_CONTEXT),
         keep_alive_s=_keep_alive(env.get("OLLAMA_KEEP_ALIVE") or "5m"),
         gguf_dir=gguf_dir,
-        store=store,
+        store=store or f"{gguf_dir}/{_OWN_STORE}",
         memory_bytes=_number(env, MEMORY_VARIABLE, default=memory_bytes),
     )
 

@@ -1,0 +1,137 @@
+"""The requests that change a store, checked: whatever is wrong with one is said before anything begins. Pure.
+
+Source: Ollama 0.24 `server/routes.go`, `server/create.go`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from supervisor.contract.names import InvalidModelNameError, ModelName
+from supervisor.engines.embedded.create import NO_ADAPTERS, Order
+from supervisor.engines.embedded.failures import BAD_REQUEST, ApiError
+from supervisor.engines.embedded.structs import Kind, Struct
+from supervisor.models.blob_files import digest_of
+from supervisor.models.creation import Wish
+from supervisor.models.gotemplate.lexer import TemplateError
+from supervisor.models.prompt_template import PromptTemplate
+
+INVALID_DIGEST: Final = "invalid digest format"
+_INVALID_NAME: Final = "invalid model name"
+_NAMED: Final = {"model": Kind.TEXT, "name": Kind.TEXT}
+_STREAMED: Final = {"stream": Kind.FLAG, "insecure": Kind.FLAG}
+
+PULL: Final = Struct("PullRequest", _NAMED | _STREAMED)
+PUSH: Final = Struct("PushRequest", _NAMED | _STREAMED)
+DELETE: Final = Struct("DeleteRequest", _NAMED)
+COPY: Final = Struct("CopyRequest", {"source": Kind.TEXT, "destination": Kind.TEXT})
+CREATE: Final = Struct(
+    "CreateRequest",
+    _NAMED
+    | dict.fromkeys(
+        (
+            "from",
+            "template",
+            "system",
+            "quantize",
+            "quantization",
+            "remote_host",
+            "renderer",
+            "parser",
+            "requires",
+        ),
+        Kind.TEXT,
+    )
+    | dict.fromkeys(("files", "adapters", "parameters", "info"), Kind.OBJECT)
+    | {"stream": Kind.FLAG, "license": Kind.ANY, "messages": Kind.MESSAGES},
+)
+
+
+def name_in(body: Mapping[str, Any]) -> str:
+    """Return what a request calls its model, under either of Ollama's keys."""
+    return str(body.get("model") or body.get("name") or "")
+
+
+def name_of(text: str, refusal: str = _INVALID_NAME) -> ModelName:
+    """Return a name.
+
+    Raises:
+        ApiError: 400 with `refusal`, it can be none.
+    """
+    try:
+        return ModelName.parse(text)
+    except InvalidModelNameError as error:
+        raise ApiError(BAD_REQUEST, refusal) from error
+
+
+def order_of(body: Mapping[str, Any]) -> Order:
+    """Return what a create asks for.
+
+    Raises:
+        ApiError: 400, something is wrong or not supported.
+    """
+    name = name_of(name_in(body))
+    files = {path: _digest(path, digest) for path, digest in body.get("files", {}).items()}
+    _refuse_unsupported(body, files)
+    if "from" not in body and "files" not in body:
+        raise ApiError(BAD_REQUEST, "neither 'from' or 'files' was specified")
+    if not body.get("from") and not files:
+        raise ApiError(BAD_REQUEST, "unknown type" if "files" in body else _INVALID_NAME)
+    source = name_of(body["from"]) if body.get("from") else None
+    return Order(name=name, wish=_wish(body), source=source, files=files)
+
+
+def _wish(body: Mapping[str, Any]) -> Wish:
+    _check_template(body.get("template", ""))
+    return Wish(
+        template=body.get("template", ""),
+        system=body.get("system", ""),
+        licenses=_licenses(body.get("license")),
+        parameters=body.get("parameters", {}),
+        messages=body.get("messages", ()),
+        renderer=body.get("renderer", ""),
+        parser=body.get("parser", ""),
+        requires=body.get("requires", ""),
+        info=body.get("info", {}),
+    )
+
+
+def _digest(path: str, digest: object) -> str:
+    parts = PurePosixPath(path).parts
+    if not path or path.startswith("/") or ".." in parts:
+        raise ApiError(BAD_REQUEST, "file path must be relative")
+    found = digest_of(digest) if isinstance(digest, str) else None
+    if found is None:
+        raise ApiError(BAD_REQUEST, INVALID_DIGEST)
+    return found
+
+
+def _refuse_unsupported(body: Mapping[str, Any], files: Mapping[str, str]) -> None:
+    if body.get("remote_host"):
+        raise ApiError(BAD_REQUEST, "the embedded engine has no models that run elsewhere (remote_host)")
+    if body.get("quantize") or body.get("quantization"):
+        text = "the embedded engine cannot quantize: give a GGUF file that is quantized already"
+        raise ApiError(BAD_REQUEST, f"{text}, or use the engine ollama")
+    if body.get("adapters"):
+        raise ApiError(BAD_REQUEST, NO_ADAPTERS)
+    if any(path.endswith((".safetensors", ".bin", ".pt")) for path in files):
+        text = (
+            "the embedded engine reads GGUF files alone: convert the model to GGUF, or use the engine ollama"
+        )
+        raise ApiError(BAD_REQUEST, text)
+
+
+def _check_template(text: str) -> None:
+    try:
+        PromptTemplate.parse(text)
+    except TemplateError as error:
+        raise ApiError(BAD_REQUEST, f"template error: {error}") from error
+
+
+def _licenses(value: object) -> tuple[str, ...]:
+    texts = value if isinstance(value, list) else [value] if value else []
+    if not all(isinstance(text, str) for text in texts):
+        raise ApiError(BAD_REQUEST, "license must be a text or a list of texts")
+    return tuple(texts)
