@@ -24,6 +24,7 @@ from gateway.fleet import Fleet
 from gateway.http.bodies import read_body
 from gateway.http.context import Contexts, body_for, note_context
 from gateway.http.edge import REQUEST_ID
+from gateway.http.harms import Harms
 from gateway.http.refusals import Refusal, refusal_of
 from gateway.http.request_log import RequestRecord
 from gateway.http.speakers import Speakers
@@ -127,6 +128,7 @@ class InferenceHandlers:
         self._fleet = fleet
         self._contexts = Contexts(fleet, passes_options)
         self._speakers = Speakers(fleet.roster)
+        self._harms = Harms(fleet.roster, upstream.session)
         self._runtime = runtime
         self._upstream = upstream
         self._request_timeout_s = request_timeout_s
@@ -169,6 +171,7 @@ class InferenceHandlers:
         if parsed.unload_reply is not None:
             return self._unload(target, parsed.unload_reply, record)
         self._contexts.check(surface, target)
+        await self._harms.check(parsed.facts, target)
         variant = self._contexts.variant_of(parsed.facts, target, record)
         body = body_for(target, variant, parsed, surface)
         deadline = now + self._request_timeout_s

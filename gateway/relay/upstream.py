@@ -92,7 +92,7 @@ class Upstream:
         on_failure: Callable[[str], None] = lambda _: None,
     ) -> None:
         """The session's owner closes it; `on_failure` hears the URL of each request that broke off."""
-        self._session = session
+        self.session = session
         self._timeouts = aiohttp.ClientTimeout(
             total=None, connect=connect_timeout_s, sock_connect=connect_timeout_s, sock_read=idle_timeout_s
         )
@@ -116,7 +116,7 @@ class Upstream:
         started = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout_at(deadline):
-                response = await self._session.post(
+                response = await self.session.post(
                     url, data=body, headers=headers, timeout=self._timeouts, allow_redirects=False
                 )
                 reply = await self._begin(response, url)

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, NoReturn, Protocol
 
+from gateway.surfaces.harms import HARMLESS, Harm, harm_of
 from gateway.surfaces.identity import Caller, session_of, tenant_of
 from gateway.surfaces.naming import go_kind, name_mistake, wrong_type
 from gateway.surfaces.prompts import is_task, size_of
@@ -62,6 +63,8 @@ class Facts:
     """Nobody waits for the answer at a screen."""
     longest_prompt_tokens: int = 0
     """The same of the longest text that has to fit into the context as a whole."""
+    harm: Harm = HARMLESS
+    """What some workers are known to die of."""
     computes: bool = True
     """It generates or embeds; how long a mere count of tokens takes tells nothing of a model's speed."""
 
@@ -225,9 +228,11 @@ def read_facts(
     """Return what every surface tells alike; `converses` is false for what only embeds.
 
     Raises:
-        BadRequestError: no model, or what can be no model's name.
+        BadRequestError: no model, what can be no model's name, or what every worker would die of.
     """
-    model, size = read_model(request, route), size_of(request)
+    model, size, harm = read_model(request, route), size_of(request), harm_of(route, request)
+    if harm.refusal:
+        raise BadRequestError(harm.refusal)
     return Facts(
         model=model,
         stream=stream,
@@ -236,6 +241,7 @@ def read_facts(
         prompt_tokens=size.tokens,
         background=is_task(request),
         longest_prompt_tokens=size.longest,
+        harm=harm,
     )
 
 

@@ -66,3 +66,11 @@ def speaks(engine: str, route: str) -> bool:
 def speakers(route: str) -> list[str]:
     """Return the engines that have the route."""
     return [engine for engine in _OTHERS if speaks(engine, route)]
+
+
+def dies_of_schemas(engine: str) -> bool:
+    """Whether a runner of the engine crashes where a JSON schema gives no sound grammar.
+
+    Our own worker's llama.cpp refuses such a grammar.
+    """
+    return engine != "embedded"
