@@ -11,6 +11,8 @@ from typing import Any, Final
 
 GREEDY: Final = {"temperature": 0, "num_predict": 3}
 HELLO: Final = [{"role": "user", "content": "hello"}]
+HELD: Final = {"temperature": 0, "num_predict": 2, "stop": [" 5 x"]}
+LONG: Final = {"temperature": 0, "num_predict": 100, "num_ctx": 512}
 SCHEMA: Final = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 
 
@@ -52,6 +54,20 @@ def _embed(name: str, same: str = "", **fields: Any) -> Case:
     return Case(name=f"embed {name}", path="/api/embed", body=body, same=tuple(same.split()))
 
 
+def _messages(name: str, same: str = "", **fields: Any) -> Case:
+    body = {"model": "count", "messages": HELLO, "temperature": 0, "max_tokens": 3} | fields
+    return Case(name=f"messages {name}", path="/v1/messages", body=body, same=tuple(same.split()))
+
+
+def _responses(name: str, same: str = "", **fields: Any) -> Case:
+    body = {"model": "count", "input": "hello", "temperature": 0, "max_output_tokens": 3} | fields
+    return Case(name=f"responses {name}", path="/v1/responses", body=body, same=tuple(same.split()))
+
+
+def _said(*blocks: Any) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": list(blocks)}]
+
+
 def _raw(name: str, path: str, text: str) -> Case:
     return Case(name=f"body {name}", path=path, body=text, same=("error",))
 
@@ -75,6 +91,11 @@ LISTING: Final = (
     _get("/v1/models", method="HEAD"),
     _get("/v1/models/count", "id object owned_by"),
     _get("/v1/models/none", "error"),
+    _get("/v1/messages"),
+    _get("/v1/responses"),
+    _get("/api/chat"),
+    _get("/nothing/at/all", method="POST"),
+    _get("/", method="POST"),
     Case(name="show", path="/api/show", body={"model": "count"}, same=("details", "capabilities")),
     Case(name="show by name", path="/api/show", body={"name": "count"}, same=("details", "capabilities")),
     Case(name="show unknown", path="/api/show", body={"model": "none"}, same=("error",)),
@@ -128,7 +149,24 @@ GENERATE: Final = (
     _generate("too long in a template", "done_reason", prompt="1 " * 2000),
     _generate("image on a text model", "done_reason", images=["aGVsbG8="]),
     _generate("a small num_ctx", COUNTS, raw=True, options=GREEDY | {"num_ctx": 64}),
+    _generate("text held back for a stop word at the limit", COUNTS, raw=True, options=HELD),
+    _generate("text held back, streamed", "done_reason", raw=True, options=HELD, stream=True),
+    _generate("limit -1", COUNTS, raw=True, prompt="1998", options={"temperature": 0, "num_predict": -1}),
+    _generate("limit -2", COUNTS, raw=True, prompt="1998", options={"temperature": 0, "num_predict": -2}),
+    _generate("option in capitals", COUNTS, raw=True, options=GREEDY | {"NUM_PREDICT": 1}),
+    _generate("repeat_last_n of the whole context", COUNTS, raw=True, options=GREEDY | {"repeat_last_n": -1}),
+    _generate("no shift", "done_reason eval_count", raw=True, prompt="1 " * 500, shift=False, options=LONG),
+    _generate("image that is no base64", "error", images=["!!"]),
+    _generate("image of a wrong type", "error", images=[3]),
+    _generate("images of a wrong type", "error", images="x"),
+    _generate("think of a wrong type", "error", think=3),
+    _generate("context of a wrong type", "error", context="x"),
+    _generate("context with a fraction", "error", context=[1.5]),
+    _generate("format of a list", "error", format=[]),
+    _generate("keep_alive of another form", "error", keep_alive="soon"),
+    _generate("load for ever", COUNTS, prompt="", keep_alive=-1),
     _generate("unload", COUNTS, prompt="", keep_alive=0),
+    _generate("unload of what is not loaded", COUNTS, prompt="", keep_alive=0),
 )
 
 CHAT: Final = (
@@ -148,6 +186,16 @@ CHAT: Final = (
     _chat("many messages, too long", "done_reason", messages=HELLO * 200),
     _chat("too long, not to be cut", "error", messages=HELLO * 200, truncate=False),
     _chat("message with a wrong type", "error", messages=[{"role": "user", "content": 3}]),
+    _chat("stop word", TALK, options=GREEDY | {"num_predict": 20, "stop": ["7"]}),
+    _chat("text held back at the limit", TALK, options=GREEDY | {"num_predict": 2, "stop": [" 2 x"]}),
+    _chat("role in capitals", TALK, messages=[{"ROLE": "USER", "Content": "hello"}]),
+    _chat("message without content", TALK, messages=[{"role": "user", "content": None}]),
+    _chat("image that is no base64", "error", messages=[{**HELLO[0], "images": ["!!"]}]),
+    _chat("image of a wrong type", "error", messages=[{**HELLO[0], "images": [3]}]),
+    _chat("tool call of a wrong type", "error", messages=[{"role": "assistant", "tool_calls": ["x"]}]),
+    _chat("tools of a wrong type", "error", tools={}),
+    _chat("tool of a wrong type", "error", tools=["x"]),
+    _chat("message of a wrong type", "error", messages=["x"]),
     _chat("unload", TALK, messages=[], keep_alive=0),
 )
 
@@ -167,6 +215,24 @@ BODIES: Final = (
     _raw("missing for v1", "/v1/chat/completions", ""),
     _raw("not JSON for v1", "/v1/chat/completions", "{"),
     _raw("not JSON for v1 embeddings", "/v1/embeddings", "}"),
+    _raw("null", "/api/generate", "null"),
+    _raw("null for chat", "/api/chat", "null"),
+    _raw("without a colon", "/api/chat", '{"model" "count"}'),
+    _raw("with a bare key", "/api/chat", "{model: 1}"),
+    _raw("with a comma too many", "/api/chat", '{"model": "count",}'),
+    _raw("with a bad literal", "/api/chat", '{"stream": nul}'),
+    _raw("with NaN", "/api/chat", '{"model": NaN}'),
+    _raw("with a bad escape", "/api/chat", r'{"model": "\x"}'),
+    _raw("with a line in a text", "/api/chat", '{"model": "a\nb"}'),
+    _raw("a list for v1", "/v1/chat/completions", "[]"),
+    _raw("a list for v1 completions", "/v1/completions", "[]"),
+    _raw("a list for v1 embeddings", "/v1/embeddings", "[]"),
+    _raw("a list for responses", "/v1/responses", "[]"),
+    _raw("a list for messages", "/v1/messages", "[]"),
+    _raw("missing for responses", "/v1/responses", ""),
+    _raw("missing for messages", "/v1/messages", ""),
+    _raw("not JSON for messages", "/v1/messages", "{"),
+    _raw("with the model twice", "/api/chat", '{"model": "count", "MODEL": "none"}'),
     Case(
         name="body with trailing data and capital keys",
         path="/api/generate",
@@ -177,6 +243,10 @@ BODIES: Final = (
 
 V1_SAME: Final = "content role finish_reason object usage model index system_fingerprint"
 V1_TEXT_SAME: Final = "text finish_reason object usage model index system_fingerprint"
+
+BAD_IMAGE: Final = {"url": "data:image/png;base64,!!"}
+FAR_IMAGE: Final = {"url": "http://127.0.0.1/x.png"}
+BAD_CALL: Final = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "x"}}
 
 V1: Final = (
     _v1_chat("whole", V1_SAME),
@@ -194,6 +264,21 @@ V1: Final = (
     _v1_chat("content of a wrong type", "error", messages=[{"role": "user", "content": 3}]),
     _v1_chat("tools on a model without", "error", tools=[{"type": "function", "function": {"name": "f"}}]),
     _v1_chat("nonsense effort", "error", reasoning_effort="lots"),
+    _v1_chat("max_completion_tokens", V1_SAME, max_completion_tokens=1, n=3),
+    _v1_chat("response_format of a wrong type", "error", response_format="x"),
+    _v1_chat("stream_options of a wrong type", "error", stream_options="x"),
+    _v1_chat("message of a wrong type", "error", messages=["x"]),
+    _v1_chat(
+        "image that is no base64", "error", messages=_said({"type": "image_url", "image_url": BAD_IMAGE})
+    ),
+    _v1_chat("image elsewhere", "error", messages=_said({"type": "image_url", "image_url": FAR_IMAGE})),
+    _v1_chat(
+        "arguments that are no JSON", "error", messages=[{"role": "assistant", "tool_calls": [BAD_CALL]}]
+    ),
+    _v1_text("no limit", V1_TEXT_SAME, prompt="x", max_tokens=0, stop="5"),
+    _v1_text("suffix", "error", suffix="x"),
+    _v1_text("logprobs of a wrong type", "error", logprobs=True),
+    _v1_text("prompt of a wrong type", "error", prompt=["x"]),
     _v1_text("whole", V1_TEXT_SAME),
     _v1_text("streamed", V1_TEXT_SAME, stream=True),
     _v1_text("streamed with usage", V1_TEXT_SAME, stream=True, stream_options={"include_usage": True}),
@@ -211,6 +296,10 @@ EMBED: Final = (
     _embed("wrong element", "error", input=[3]),
     _embed("fewer dimensions", "model", dimensions=8),
     _embed("too long, not to be cut", "error", input="one " * 1000, truncate=False),
+    _embed("nested", "error", input=[["x"]]),
+    _embed("no dimensions", "model prompt_eval_count", dimensions=0),
+    _embed("more dimensions", "model prompt_eval_count", dimensions=1000),
+    _embed("keep_alive without a unit", "error", keep_alive="300"),
     _embed("unknown model", "error", model="none"),
     _embed("no model", "error", model=""),
     _embed("of a chat model", "error", model="count"),
@@ -231,6 +320,18 @@ EMBED: Final = (
         same=("object", "usage"),
     ),
     Case(
+        name="v1 embed fewer dimensions",
+        path="/v1/embeddings",
+        body={"model": "embed", "input": "one", "dimensions": 4, "encoding_format": "base64"},
+        same=("object", "usage"),
+    ),
+    Case(
+        name="v1 embed no input",
+        path="/v1/embeddings",
+        body={"model": "embed", "input": []},
+        same=("error",),
+    ),
+    Case(
         name="v1 embed bad encoding",
         path="/v1/embeddings",
         body={"model": "embed", "input": "one", "encoding_format": "hex"},
@@ -244,6 +345,69 @@ EMBED: Final = (
     _chat("of an embedding model", "error", model="embed"),
 )
 
+IMAGE: Final = {"type": "base64", "media_type": "image/png", "data": "aGVsbG8="}
+BAD_SOURCE: Final = IMAGE | {"data": "!!"}
+BLOCKS: Final = "type role content delta content_block index stop_reason output_tokens model"
+MESSAGES: Final = (
+    _messages("whole", BLOCKS + " usage"),
+    _messages("streamed", BLOCKS, stream=True),
+    _messages("with a system text", BLOCKS + " usage", system="be brief"),
+    _messages("with system blocks", BLOCKS + " usage", system=[{"type": "text", "text": "be brief"}]),
+    _messages("in blocks", BLOCKS + " usage", messages=_said({"type": "text", "text": "hello"})),
+    _messages("stop sequence", "role", max_tokens=20, stop_sequences=["3"]),
+    _messages("thinking", BLOCKS, thinking={"type": "enabled", "budget_tokens": 1024}),
+    _messages("nothing said", "role model", messages=_said()),
+    _messages("image on a text model", "stop_reason", messages=_said({"type": "image", "source": IMAGE})),
+    _messages("unknown model", "error", model="none"),
+    _messages("unknown model streamed", "error", model="none", stream=True),
+    _messages("no model", "error", model=""),
+    _messages("no limit", "error", max_tokens=0),
+    _messages("no messages", "error", messages=[]),
+    _messages("limit of a wrong type", "error", max_tokens="x"),
+    _messages("stop sequences of a wrong type", "error", stop_sequences="x"),
+    _messages("stop sequence of a wrong type", "error", stop_sequences=[3]),
+    _messages("thinking of a wrong type", "error", thinking="x"),
+    _messages("messages of a wrong type", "error", messages="x"),
+    _messages("content of a wrong type", "error", messages=[{"role": "user", "content": 3}]),
+    _messages("block of a wrong type", "error", messages=_said("x")),
+    _messages("image elsewhere", "error", messages=_said({"type": "image", "source": {"type": "url"}})),
+    _messages("image without a source", "error", messages=_said({"type": "image"})),
+    _messages("image that is no base64", "error", messages=_said({"type": "image", "source": BAD_SOURCE})),
+    _messages("tool use without an id", "error", messages=_said({"type": "tool_use", "name": "f"})),
+    _messages("tool use without a name", "error", messages=_said({"type": "tool_use", "id": "c"})),
+    _messages("tools on a model without", "error", tools=[{"name": "f", "input_schema": {"type": "object"}}]),
+    _messages("tool of a wrong type", "error", tools=["x"]),
+    _messages("of an embedding model", "error", model="embed"),
+)
+
+RESPONSES: Final = (
+    _responses("whole", "object status content usage error text"),
+    _responses("streamed", "type sequence_number delta text part output_index", stream=True),
+    _responses("instructions", "status content usage instructions", instructions="be brief"),
+    _responses("items", "status content usage", input=HELLO),
+    _responses("parts", "status content", input=_said({"type": "input_text", "text": "hello"})),
+    _responses("nothing said", "status content usage", input=[]),
+    _responses("settings told back", "top_p truncation background", top_p=0.5, truncation="auto"),
+    _responses("schema", "format", text={"format": {"type": "json_schema", "name": "n", "schema": SCHEMA}}),
+    _responses("unknown model", "error", model="none"),
+    _responses("unknown model streamed", "error", model="none", stream=True),
+    _responses("no model", "error", model=""),
+    _responses("input of a wrong type", "error", input=3),
+    _responses("item of no type", "error", input=[{"content": "x"}]),
+    _responses("item of an unknown type", "error", input=[{"type": "x"}]),
+    _responses("content of a wrong type", "error", input=[{"role": "user", "content": 3}]),
+    _responses("part of an unknown type", "error", input=_said({"type": "x"})),
+    _responses("file", "error", input=_said({"type": "input_file"})),
+    _responses("image elsewhere", "error", input=_said({"type": "input_image", "image_url": "http://x"})),
+    _responses("arguments that are no JSON", "error", input=[{"type": "function_call", "arguments": "x"}]),
+    _responses("nonsense effort", "error", reasoning={"effort": "lots"}),
+    _responses("think", "error", reasoning={"effort": "high"}),
+    _responses("tools on a model without", "error", tools=[{"type": "function", "name": "f"}]),
+    _responses("limit of a wrong type", "error", max_output_tokens="x"),
+    _responses("text of a wrong type", "error", text="x"),
+    _responses("of an embedding model", "error", model="embed"),
+)
+
 GROUPS: Final = {
     "listing": LISTING,
     "generate": GENERATE,
@@ -251,4 +415,6 @@ GROUPS: Final = {
     "bodies": BODIES,
     "v1": V1,
     "embed": EMBED,
+    "messages": MESSAGES,
+    "responses": RESPONSES,
 }

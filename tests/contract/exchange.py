@@ -9,6 +9,7 @@ from typing import Any
 from tests.contract.cases import Case
 
 _TIMEOUT_S = 60
+_NO_JSON = ("[DONE]", "event: ")
 
 
 def exchange(host: str, port: int, case: Case) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def parsed(text: str, content_type: str) -> Any:
         return [json.loads(line) for line in text.splitlines()]
     if content_type.startswith("text/event-stream"):
         events = [line.removeprefix("data: ") for line in text.splitlines() if line]
-        return [event if event == "[DONE]" else json.loads(event) for event in events]
+        return [event if event.startswith(_NO_JSON) else json.loads(event) for event in events]
     if content_type.startswith("application/json") and text:
         return json.loads(text)
     return text

@@ -22,6 +22,8 @@ RECORDINGS = Path(__file__).parent / "recordings"
 OURS_DIFFERS = {
     "generate image on a text model": "Ollama puts [img-0] into the prompt, we leave the image out",
     "generate json format": "llama.cpp's JSON grammar lets the model write blanks",
+    "messages stop sequence": "Anthropic tells which stop sequence ended an answer, Ollama does not",
+    "messages nothing said": "Ollama's content is null, which Anthropic's clients cannot read",
     "show": "the template is the file's own, a Jinja one",
     "show by name": "the template is the file's own, a Jinja one",
 }

@@ -157,7 +157,7 @@ def test_a_conversation_that_is_too_long_loses_its_oldest_messages(worker: Worke
     long = [{"role": "user", "content": "1 " * 300}, {"role": "assistant", "content": "2 " * 300}]
     messages = [*long, {"role": "user", "content": "3"}]
     answer = worker.post("/api/chat", model="from41", messages=messages, stream=False, options=GREEDY)
-    assert answer.json["message"]["content"].split() == ["42", "43"]
+    assert answer.json["message"]["content"].split() == ["42", "43", "44"]
     assert answer.json["prompt_eval_count"] < 20
 
 

@@ -42,6 +42,8 @@ _TOOL_TEMPLATE_OF_OLLAMA: Final = (
     f'{{{{ if and $.Tools (ne .Role "tool") }}}}{_CALL_CUE}{{{{ end }}}}{{{{ end }}}}{{{{ end }}}}'
 )
 _CACHE = Path(__file__).parents[2] / ".cache" / "models"
+_TYPE_BYTES = 4
+_POOLING_RANK = 4
 
 
 def _copy_of(path: Path, recipe: str, build: Callable[[Path], None]) -> Path:
@@ -140,3 +142,12 @@ def unsupported_model(directory: Path, *, name: str = "unsupported") -> Path:
         stamp("unsupported", name),
         lambda path: counting.counting(path, name=name, words=100, architecture="corralunknown"),
     )
+
+
+def ranking_model(directory: Path, *, name: str = "rank") -> Path:
+    """`directory`/`name`.gguf, a reranker: a document whose last word is none of the text scores higher."""
+    path = embedding_model(directory, name=name)
+    data, key = path.read_bytes(), b"llama.pooling_type"
+    place = data.index(key) + len(key) + _TYPE_BYTES
+    path.write_bytes(data[:place] + _POOLING_RANK.to_bytes(4, "little") + data[place + 4 :])
+    return path

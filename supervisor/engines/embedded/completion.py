@@ -29,7 +29,8 @@ async def answer(upstream: Upstream, job: Job, *, context_length: int) -> AsyncG
     """
     job = await _resumed(upstream, job)
     try:
-        async with aclosing(_events(upstream, job)) as events:
+        fitting = await _within(upstream, job, context_length)
+        async with aclosing(_events(upstream, fitting)) as events:
             async for event in events:
                 yield event
     except PromptOverflowError as error:
@@ -37,7 +38,7 @@ async def answer(upstream: Upstream, job: Job, *, context_length: int) -> AsyncG
             raise ApiError(BAD_REQUEST, INPUT_TOO_LONG) from error
     else:
         return
-    shorter = await _shortened(upstream, job, context_length - 1)
+    shorter = await _within(upstream, await _shortened(upstream, job, context_length - 1), context_length)
     async with aclosing(_events(upstream, shorter)) as events:
         async for event in events:
             yield event
@@ -69,6 +70,8 @@ async def prompt_length(upstream: Upstream, job: Job) -> int:
     Raises:
         ApiError: its template cannot be rendered.
     """
+    if isinstance(job.prompt, Text) and not isinstance(job.prompt.prompt, str):
+        return len(job.prompt.prompt)
     return len(await _tokens(upstream, await rendered_text(upstream, job)))
 
 
@@ -99,6 +102,15 @@ async def _resumed(upstream: Upstream, job: Job) -> Job:
     if isinstance(job.prompt, Text) or not job.prompt.after:
         return job
     return replace(job, prompt=Text(await _rendered(upstream, job.prompt)))
+
+
+async def _within(upstream: Upstream, job: Job, context_length: int) -> Job:
+    """Let an answer that must not shift the context end when it is full."""
+    if job.shift:
+        return job
+    room = max(1, context_length - await prompt_length(upstream, job) + 1)
+    limit = min(room, job.parameters["n_predict"])
+    return replace(job, parameters={**job.parameters, "n_predict": limit})
 
 
 def _reading(job: Job) -> Reading:

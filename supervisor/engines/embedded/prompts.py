@@ -107,6 +107,8 @@ class Job:
     """Tokens at the start of the prompt that a cut spares."""
     logprobs: int
     """How many alternatives to ask for at each token; 0 for none."""
+    shift: bool = True
+    """Go on when the context is full, without its oldest tokens."""
     tools: tuple[str, ...] = ()
     """Names of the tools that the answer may call, where it is read here (see `answers.py`)."""
 
@@ -297,6 +299,7 @@ def _job(prompt: Prompt, body: Mapping[str, Any], options: Mapping[str, Any], se
         prompt=prompt,
         parameters=parameters | _format(body.get("format")),
         truncate=body.get("truncate", True),
+        shift=body.get("shift", True),
         keep=parameters["n_keep"],
         logprobs=max(1, body.get("top_logprobs", 0)) if body.get("logprobs") else 0,
     )

@@ -1,0 +1,204 @@
+"""A running Corral of embedded workers, held to the description that it serves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+from unittest.mock import create_autospec
+
+import httpx
+import jsonschema_rs
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis import Case, Response
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from gateway.http.admin import AdminHandlers
+from gateway.http.app import client_application
+from gateway.http.blobs import BlobHandlers
+from gateway.http.inference import InferenceHandlers
+from gateway.http.listing import ListingHandlers
+from gateway.http.openapi import openapi
+from gateway.http.origins import Origins
+from gateway.http.store import StoreHandlers
+from gateway.surfaces.description import NDJSON, OPERATIONS, described
+from tests.support.corral import Corral, corral
+from tests.support.models import counting_model, embedding_model
+from tests.support.registry import Registry, registry
+
+Request = Case[Any]
+
+SCHEMA: Final = schemathesis.openapi.from_dict(described())
+EXAMPLES: Final = 40
+INFERENCE: Final = ("/api/generate", "/api/chat", "/api/embed", "/api/embeddings")
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corral]:
+    """One Corral for all: it has to live with whatever it is asked."""
+    directory = tmp_path_factory.mktemp("described")
+    counting_model(directory / "models")
+    embedding_model(directory / "models", name="embed")
+    with corral(directory) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry with one model, so that no test asks a real one."""
+    with registry() as shop:
+        shop.add("shelf", counting_model(tmp_path_factory.mktemp("shop")))
+        yield shop
+
+
+# The table and the routes -----------------------------------------------------------------
+
+
+def test_every_route_is_described_and_every_description_has_a_route() -> None:
+    """Whoever adds a route is told here to describe it."""
+    inference, store = create_autospec(InferenceHandlers), create_autospec(StoreHandlers)
+    inference.handler.return_value = store.handler.return_value = openapi
+    store.blobs = create_autospec(BlobHandlers)
+    app = client_application(
+        inference,
+        create_autospec(ListingHandlers),
+        create_autospec(AdminHandlers),
+        store,
+        Origins((), loopback=True, hostname="here"),
+        max_body_bytes=1,
+    )
+    routes = {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource}
+    assert routes == {(operation.method, operation.path) for operation in OPERATIONS}
+
+
+def test_the_description_is_valid_openapi() -> None:
+    """By the rules of its own version."""
+    SCHEMA.validate()
+
+
+def test_no_operation_is_described_twice() -> None:
+    """Each has an id of its own."""
+    ids = [method["operationId"] for path in described()["paths"].values() for method in path.values()]
+    assert len(ids) == len(set(ids)) == len(OPERATIONS)
+
+
+def test_the_description_is_served(running: Corral) -> None:
+    """Just as it is written."""
+    assert httpx.get(f"{running.url}/corral/openapi.json", trust_env=False).json() == described()
+
+
+# A running Corral and the table -------------------------------------------------------------
+
+
+def holds(response: Response, case: Request) -> None:
+    """Check one answer: status, content type, headers and body are as described; NDJSON line by line."""
+    case.validate_response(
+        response,
+        checks=[
+            status_code_conformance,
+            content_type_conformance,
+            response_headers_conformance,
+            response_schema_conformance,
+        ],
+    )
+    if response.headers.get("content-type", [""])[0].startswith(NDJSON):
+        lines = [json.loads(line) for line in response.content.splitlines()]
+        for line in lines:
+            assert is_as_described(case, line), f"{case.path}: {line}"
+
+
+def is_as_described(case: Request, line: Any) -> bool:
+    """Tell whether a line of a stream is the object that the route promises, or an error."""
+    answers = described()["paths"][case.path][case.method.lower()]["responses"]
+    promised = answers["200"]["content"][NDJSON]["schema"]
+    document = {"components": described()["components"], "anyOf": [promised, {"required": ["error"]}]}
+    return bool(jsonschema_rs.is_valid(document, line))
+
+
+def aimed(case: Request, model: str | None, shop: Registry) -> Request:
+    """Point a generated request at a model that is there, and at no registry but the test's."""
+    body: Any = case.body
+    if not isinstance(body, dict):
+        return case
+    if case.path in {"/api/pull", "/api/push"}:
+        name = f"http://{shop.address}/library/{'shelf' if model else 'nothing'}"
+        body |= {"model": name, "name": name, "insecure": True}
+    elif model is not None and case.path in {*INFERENCE, "/api/show"}:
+        body["model"] = model
+    if case.path in INFERENCE and isinstance(body.get("options"), dict):
+        body["options"]["num_predict"] = 2
+    return case
+
+
+def cases(path: str, method: str) -> st.SearchStrategy[Request]:
+    """Return requests as they are described, and some that are not."""
+    operation, modes = SCHEMA[path][method], schemathesis.GenerationMode
+    described, undescribed = (operation.as_strategy(generation_mode=mode) for mode in modes)
+    return described | undescribed if operation.body or operation.query else described
+
+
+@pytest.mark.parametrize(("path", "method"), [(one.path, one.method) for one in OPERATIONS])
+def test_answers_are_as_described(running: Corral, shop: Registry, path: str, method: str) -> None:
+    """Whatever is asked: every status is one that is described, and every object has its fields."""
+
+    @settings(
+        max_examples=EXAMPLES,
+        derandomize=False,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(cases(path, method), st.sampled_from([None, "count", "embed"]))
+    def ask(case: Request, model: str | None) -> None:
+        asked = aimed(case, model, shop)
+        got = asked.call(base_url=running.url); open("/tmp/s6x/seen","a").write(f"{method} {path} {got.status_code} {got.text[:150] if got.status_code>=500 else 0}\n"); holds(got, asked)
+
+    ask()
+
+
+BRIEF: Final = {"num_predict": 2}
+GOOD: Final[tuple[tuple[str, str, dict[str, Any] | None], ...]] = (
+    ("POST", "/api/generate", {"model": "count", "prompt": "go", "options": BRIEF}),
+    ("POST", "/api/generate", {"model": "count", "prompt": "go", "stream": False, "options": BRIEF}),
+    ("POST", "/api/generate", {"model": "count"}),
+    (
+        "POST",
+        "/api/chat",
+        {"model": "count", "messages": [{"role": "user", "content": "go"}], "options": BRIEF},
+    ),
+    ("POST", "/api/chat", {"model": "count", "messages": [], "keep_alive": 0}),
+    ("POST", "/api/embed", {"model": "embed", "input": ["one", "two"]}),
+    ("POST", "/api/embeddings", {"model": "embed", "prompt": "one"}),
+    ("POST", "/api/show", {"model": "count"}),
+    ("POST", "/api/show", {"model": "count", "verbose": True}),
+    ("POST", "/api/pull", {"model": "http://SHOP/library/shelf", "insecure": True}),
+    ("POST", "/api/create", {"model": "made", "from": "count", "system": "Count."}),
+    ("POST", "/api/copy", {"source": "made", "destination": "copy"}),
+    ("GET", "/api/ps", None),
+    ("GET", "/api/tags", None),
+    ("DELETE", "/api/delete", {"model": "copy"}),
+    ("GET", "/api/version", None),
+    ("GET", "/v1/models", None),
+    ("GET", "/corral/health", None),
+)
+
+
+def test_what_is_right_succeeds_as_described(running: Corral, shop: Registry) -> None:
+    """One request after another, as a person would make them: models are pulled, made, copied and deleted."""
+    for method, path, body in GOOD:
+        written = json.loads(json.dumps(body).replace("SHOP", shop.address))
+        more = {} if body is None else {"body": written, "media_type": "application/json"}
+        case = SCHEMA[path][method].Case(**more)
+        response = case.call(base_url=running.url)
+        assert response.status_code == 200, f"{method} {path}: {response.text}"
+        holds(response, case)
+        assert b'"error"' not in response.content, f"{method} {path}: {response.text}"
