@@ -31,7 +31,9 @@ def with_client(args: argparse.Namespace, command: str, act: Callable[[ollama.Cl
             return act(client)
         except SettingsError as error:
             return _failed(command, error, EXIT_USAGE)
-        except (ollama.ResponseError, httpx.HTTPError, ConnectionError) as error:
+        except ollama.ResponseError as error:
+            return _failed(command, error.error, EXIT_FAILED)
+        except (httpx.HTTPError, ConnectionError) as error:
             return _failed(command, error, EXIT_FAILED)
         except KeyboardInterrupt:
             return _failed(command, "given up", _GIVEN_UP)

@@ -30,7 +30,7 @@ _PAUSE_S: Final = 300.0
 _PIECES: Final = 2
 """Of a body that wait for a store, so that reading and writing overlap."""
 
-JSON: Final = {"Content-Type": "application/json; charset=utf-8"}
+_JSON: Final = {"Content-Type": "application/json; charset=utf-8"}
 
 _log = structlog.get_logger("store")
 
@@ -169,7 +169,7 @@ async def _settle(upload: _Upload, merge: Merge) -> None:
 
 def refusal(status: int, text: str) -> web.Response:
     """Return an error in Ollama's shape."""
-    return web.Response(status=status, body=error_line(text).strip(), headers=JSON)
+    return web.Response(status=status, body=error_line(text).strip(), headers=_JSON)
 
 
 def _invalid() -> web.Response:

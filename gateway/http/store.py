@@ -12,7 +12,7 @@ from typing import Final
 import aiohttp
 from aiohttp import web
 
-from gateway.http.blobs import JSON, BlobHandlers, refusal
+from gateway.http.blobs import BlobHandlers, refusal
 from gateway.http.bodies import read_body
 from gateway.http.edge import Handler
 from gateway.store.joining import Follower
@@ -55,7 +55,7 @@ async def _streamed(request: web.Request, undertaking: Undertaking, follower: Fo
         await response.write(lines)
     failure = undertaking.failure
     if failure is not None and not response.prepared:
-        return refusal(failure.status, failure.text)
+        return _failed(failure)
     if not response.prepared:
         await response.prepare(request)
     await response.write(FINAL_LINE if failure is None else error_line(failure.text))
@@ -66,10 +66,15 @@ async def _streamed(request: web.Request, undertaking: Undertaking, follower: Fo
 async def _awaited(asked: StoreRequest, undertaking: Undertaking, follower: Follower) -> web.Response:
     async for _ in undertaking.lines(follower):
         pass
+    if not asked.shows_progress:
+        failure = undertaking.failure
+        return web.Response() if failure is None else refusal(failure.status, failure.text)
     if undertaking.failure is not None:
         return _failed(undertaking.failure)
-    return web.Response(body=FINAL_LINE.strip(), headers=JSON) if asked.shows_progress else web.Response()
+    return web.Response(body=FINAL_LINE.strip(), content_type="application/json")
 
 
 def _failed(failure: Failure) -> web.Response:
-    return refusal(failure.status, failure.text)
+    """One object where a stream might have come has no charset in its type."""
+    body = error_line(failure.text).strip()
+    return web.Response(status=failure.status, body=body, content_type="application/json")

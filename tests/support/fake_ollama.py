@@ -81,11 +81,15 @@ class FakeOllama:
         app.router.add_post("/api/show", self.show)
         for path in self.inference_routes:
             app.router.add_post(path, self.infer)
+        self.add_routes(app)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self.host, self.port)
         await site.start()
         self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]  # no public way
+
+    def add_routes(self, app: web.Application) -> None:
+        """Take part in more: for workers that can do more."""
 
     async def stop(self) -> None:
         self.hold.set()
