@@ -78,8 +78,8 @@ CLIENTS: Final = (
         name="`ollama` (Python)",
         program="ollama_sync",
         version="0.6.3",
-        steps=_steps("complete"),
-        raises=_RESPONSE_ERROR,
+        steps=_steps("complete", "killed_generate"),
+        raises=_RESPONSE_ERROR | {"killed_generate": _RESPONSE_ERROR["killed"]},
         note="generate",
     ),
     Client(
@@ -111,8 +111,9 @@ CLIENTS: Final = (
         name="`openai` (Python)",
         program="openai_sdk",
         version="3.54.0",
-        steps=_steps("complete", "respond", "respond_streamed"),
-        raises=_OPENAI_ERRORS,
+        steps=_steps("complete", "respond", "respond_streamed", "killed_complete", "killed_respond"),
+        raises=_OPENAI_ERRORS
+        | dict.fromkeys(("killed_complete", "killed_respond"), _OPENAI_ERRORS["killed"]),
         note="completions; responses, streamed too",
     ),
     Client(

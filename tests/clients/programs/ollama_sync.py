@@ -43,6 +43,7 @@ steps.run(
         "embed": lambda: client.embed(steps.EMBED, steps.TEXTS).embeddings,
         "models": lambda: [model.model for model in client.list().models],
         "unknown": lambda: client.chat(steps.UNKNOWN, steps.messages(steps.GO)).message.content,
+        "killed_generate": lambda: steps.until_the_end(client.generate(steps.LONG, steps.GO, stream=True)),
         "killed": lambda: steps.until_the_end(streamed(steps.LONG)),
     }
 )

@@ -58,12 +58,15 @@ def respond() -> str:
     return text
 
 
-def respond_streamed() -> list[str]:
-    """Use the newer route piece by piece."""
-    events = list(client.responses.create(model=steps.FIVE, input=steps.GO, stream=True))
-    if events[-1].type != "response.completed":
-        raise RuntimeError(f"the last event is {events[-1].type}")
-    return [event.delta for event in events if event.type == "response.output_text.delta"]
+def deltas(model: str) -> Iterator[str]:
+    """Use the newer route piece by piece; its last event must say that it is complete."""
+    last = None
+    for event in client.responses.create(model=model, input=steps.GO, stream=True):
+        last = event.type
+        if last == "response.output_text.delta":
+            yield event.delta
+    if last != "response.completed":
+        yield f"the last event is {last}"
 
 
 def embed() -> list[list[float]]:
@@ -78,12 +81,16 @@ steps.run(
         "stream": lambda: list(streamed(steps.FIVE)),
         "complete": complete,
         "respond": respond,
-        "respond_streamed": respond_streamed,
+        "respond_streamed": lambda: list(deltas(steps.FIVE)),
         "json": as_object,
         "tools": tools,
         "embed": embed,
         "models": lambda: [model.id for model in client.models.list()],
         "unknown": lambda: chat(steps.UNKNOWN).content,
+        "killed_complete": lambda: steps.until_the_end(
+            client.completions.create(model=steps.LONG, prompt=steps.GO, stream=True)
+        ),
+        "killed_respond": lambda: steps.until_the_end(deltas(steps.LONG)),
         "killed": lambda: steps.until_the_end(streamed(steps.LONG)),
     }
 )
