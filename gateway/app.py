@@ -141,6 +141,8 @@ def _session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0, socket_factory=worker_socket),
         auto_decompress=False,
+        headers={"Accept-Encoding": "identity", "User-Agent": "corral"},  # answers are relayed as they are
+        skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
         trust_env=False,
         cookie_jar=aiohttp.DummyCookieJar(),
     )

@@ -30,6 +30,14 @@ class OptionError(ValueError):
     """An option that cannot be honoured; the text says which and what it may be."""
 
 
+class OptionTypeError(OptionError):
+    """An option of another type, in Ollama's words."""
+
+
+_MOST_THREADS: Final = 1024
+"""A runner starts as many as it is told to, and computes nothing for minutes with too many."""
+
+
 def checked(asked: Mapping[str, Any]) -> dict[str, int | bool]:
     """Return the options of a request that make a variant; null counts as not given.
 
@@ -41,15 +49,31 @@ def checked(asked: Mapping[str, Any]) -> dict[str, int | bool]:
     }
 
 
+def check_type(name: str, value: object) -> None:
+    """Return if a runner option has the type that Ollama takes; null counts as not given.
+
+    Raises:
+        OptionTypeError: another type.
+    """
+    flag = isinstance(value, bool)
+    right = flag if name == "use_mmap" else isinstance(value, (int, float)) and not flag
+    if value is not None and not right:
+        wanted = "boolean" if name == "use_mmap" else "integer"
+        raise OptionTypeError(f'option "{name}" must be of type {wanted}')
+
+
 def _value(name: str, value: object) -> int | bool:
-    if name == "use_mmap":
-        if not isinstance(value, bool):
-            raise OptionError('option "use_mmap" must be of type boolean')
+    check_type(name, value)
+    if isinstance(value, bool):
         return value
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise OptionError(f'option "{name}" must be of type integer')
+    if not isinstance(value, int):
+        raise OptionError(f"{name} {value} is no whole number")
+    if name == "num_batch" and value < 1:
+        raise OptionError(f"num_batch {value} is too small: give 1 or more")
+    if name == "num_thread" and value > _MOST_THREADS:
+        raise OptionError(f"num_thread {value} is out of range: give {_MOST_THREADS} or less")
     if name == "num_ctx" and value < LEAST_CONTEXT:
         raise OptionError(f"num_ctx {value} is too short for a prompt: give {LEAST_CONTEXT} or more")
     if not -_INT32 <= value < _INT32:

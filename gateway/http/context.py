@@ -8,15 +8,17 @@ must be addressed; knows no sockets.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 from gateway.fleet import Fleet
 from gateway.http.request_log import RequestRecord
 from gateway.roster import Roster, Target
 from gateway.scheduling.names import Variant
 from gateway.surfaces.surface import BadRequestError, Facts, ParsedRequest, Surface, addressed, readdressed
-from gateway.variants import MOST_VARIANTS, PASSED, OptionError, checked
+from gateway.variants import MOST_VARIANTS, PASSED, OptionError, OptionTypeError, check_type, checked
 from supervisor.contract.fleet import WorkerStatus
 
 
@@ -37,6 +39,7 @@ class Contexts:
         asked = facts.runner_options
         if not asked:
             return target.variant
+        _check_types(asked)
         kept = PASSED & asked.keys() if self.passes_options else frozenset()
         record.context = "passed" if kept else "pinned"
         record.ignored_options = {name: value for name, value in asked.items() if name not in kept}
@@ -75,6 +78,15 @@ class Contexts:
                 f"{target.name} has a context_length of its own, which {surface.name} requests cannot carry "
                 "to its worker: use /api, or serve it on a worker with that context_length"
             )
+
+
+def _check_types(asked: Mapping[str, Any]) -> None:
+    """Refuse options of another type as Ollama does, also those that are left out."""
+    try:
+        for name in PASSED & asked.keys():
+            check_type(name, asked[name])
+    except OptionTypeError as error:
+        raise BadRequestError(str(error), status=HTTPStatus.INTERNAL_SERVER_ERROR) from error
 
 
 def _check_workers(roster: Roster, variant: Variant, target: Target) -> None:

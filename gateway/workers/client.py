@@ -53,6 +53,12 @@ class WorkerUnreachableError(Exception):
     """The worker did not answer, or the connection broke."""
 
 
+def _without_credentials(request: httpx.Request) -> httpx.Request:
+    """Take out the operator's key for ollama.com, which the client finds in OLLAMA_API_KEY."""
+    request.headers.pop("Authorization", None)
+    return request
+
+
 class WorkerClient:
     """Talks to the worker at one base URL."""
 
@@ -61,7 +67,9 @@ class WorkerClient:
         self._base_url = base_url
         self._session = session
         transport = httpx.AsyncHTTPTransport(socket_options=socket_options())
-        self._ollama = ollama.AsyncClient(base_url, trust_env=False, transport=transport)
+        self._ollama = ollama.AsyncClient(
+            base_url, trust_env=False, transport=transport, auth=_without_credentials
+        )
         self._embeds: dict[str, bool] = {}
         """By digest: whether the model only embeds. Asked once, because /api/ps does not tell."""
 

@@ -161,15 +161,20 @@ async def test_context_beyond_the_trained_one_is_cut_to_it_and_told(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("options", "words"), [({"num_ctx": 7}, "too short"), ({"num_ctx": "8"}, "type integer")]
+    ("options", "status", "words"),
+    [
+        ({"num_ctx": 7}, 400, "too short"),
+        ({"num_ctx": "8"}, 500, "type integer"),
+        ({"num_batch": 0}, 400, "1 or more"),
+    ],
 )
 async def test_option_that_cannot_be_honoured_is_refused(
-    tmp_path: Path, options: dict[str, object], words: str
+    tmp_path: Path, options: dict[str, object], status: int, words: str
 ) -> None:
-    """With what would be right."""
+    """With what would be right; another type is Ollama's 500."""
     async with gateway(tmp_path, FakeOllama("w0"), scheduling=PASS) as bench:
         answer = await bench.post(options=options)
-    assert answer.status == 400
+    assert answer.status == status
     assert words in answer.text
 
 
