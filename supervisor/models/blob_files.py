@@ -13,7 +13,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,7 +24,6 @@ from supervisor.models.registry_plan import Part, Plan, new_plan, resumed_plan
 
 PARTIAL_SUFFIX: Final = ".corral-part"
 _DRAFT_SUFFIX: Final = ".corral-draft"
-_DIGEST: Final = re.compile(r"sha256[:-]([0-9a-fA-F]{64})\Z")
 _CHUNK_BYTES: Final = 2**20
 _FORGOTTEN_S: Final = 7 * 86400.0
 """A download that nobody went on with for so long is given up."""
@@ -213,12 +211,6 @@ class BlobFiles:
                 with suppress(FileNotFoundError):
                     if now - path.stat().st_mtime > age_s:
                         _remove_unlocked(path)
-
-
-def digest_of(text: str) -> str | None:
-    """Return a digest as stores write it, `sha256:…` in small letters; None when it is none."""
-    found = _DIGEST.match(text)
-    return f"sha256:{found[1].lower()}" if found else None
 
 
 def sync_directory(path: Path) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from supervisor.contract.names import ModelName
 from supervisor.models.facts import ModelFacts, human_number
 from supervisor.models.manifest import Layer, media_type
 from supervisor.models.registry import MANIFEST_TYPE
@@ -53,6 +54,18 @@ class Wish:
     parser: str = ""
     requires: str = ""
     info: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a client asks for."""
+
+    name: ModelName
+    wish: Wish
+    source: ModelName | None
+    """The model it is made of; else it is made of `files`."""
+    files: Mapping[str, str]
+    """Digests by the names that the files had at the client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-_DIGEST: Final = re.compile(r"sha256[:-]([0-9a-f]{64})\Z")
+_DIGEST: Final = re.compile(r"sha256[:-]([0-9a-fA-F]{64})\Z")
 MEDIA_TYPE: Final = "application/vnd.ollama.image."
 
 WEIGHTS: Final = "model"
@@ -114,6 +114,12 @@ def parse_object(data: bytes) -> Mapping[str, Any]:
     return value
 
 
+def digest_of(text: str) -> str | None:
+    """Return a digest as stores write it, `sha256:…` in small letters; None when it is none."""
+    found = _DIGEST.match(text)
+    return f"sha256:{found[1].lower()}" if found else None
+
+
 def media_type(layer: Layer) -> str:
     """Return what kind of thing a layer is, in full."""
     return layer.kind if "/" in layer.kind else MEDIA_TYPE + layer.kind
@@ -121,8 +127,8 @@ def media_type(layer: Layer) -> str:
 
 def _layer(value: object) -> Layer:
     fields = value if isinstance(value, dict) else {}
-    digest, size = _DIGEST.match(str(fields.get("digest"))), fields.get("size", 0)
+    digest, size = digest_of(str(fields.get("digest"))), fields.get("size", 0)
     if digest is None or not isinstance(size, int) or size < 0:
         raise InvalidManifestError(f"a layer has no sound digest and size: {str(value)[:200]}")
     kind = str(fields.get("mediaType", "")).removeprefix(MEDIA_TYPE)
-    return Layer(kind, f"sha256:{digest[1]}", size, str(fields.get("from") or ""))
+    return Layer(kind, digest, size, str(fields.get("from") or ""))

@@ -226,6 +226,7 @@ def test_a_gguf_file_of_the_directory_can_be_a_base(worker: WorkerProcess, tmp_p
         ({"from": "x", "quantize": "q4_0"}, "cannot quantize"),
         ({"from": "x", "template": "{{ .Foo"}, "template error: "),
         ({"from": "x", "license": 3}, "license must be"),
+        ({"from": "x", "info": {"context_length": "9"}}, "info.context_length must be a whole number"),
         ({"model": "::", "from": "x"}, "invalid model name"),
     ],
 )

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from supervisor.contract.names import ModelName
-from supervisor.models.blob_files import PARTIAL_SUFFIX, WrongDigestError, digest_of
+from supervisor.models.blob_files import PARTIAL_SUFFIX, WrongDigestError
 from supervisor.models.creation import Base, Creation, Wish, plan_creation
 from supervisor.models.facts import NOTHING_KNOWN
-from supervisor.models.manifest import Layer, parse_manifest
+from supervisor.models.manifest import Layer, digest_of, parse_manifest
 from supervisor.models.store_files import MissingBlobsError, StoreFiles
 
 NAME = ModelName.parse("box/Team/Model:Q4")

@@ -15,9 +15,10 @@ from supervisor.contract.names import ModelName
 from supervisor.engines.embedded.failures import BAD_REQUEST, INTERNAL, ApiError
 from supervisor.engines.embedded.pull import Pulls, Tell, check_space
 from supervisor.engines.embedded.pull_downloads import in_thread
+from supervisor.engines.embedded.store_bodies import NO_ADAPTERS
 from supervisor.models import progress
 from supervisor.models.blob_files import BlobFiles
-from supervisor.models.creation import Base, Creation, Text, Wish, layer_kind, plan_creation
+from supervisor.models.creation import Base, Creation, Order, Text, layer_kind, plan_creation
 from supervisor.models.digests import Digests
 from supervisor.models.directory import read_facts, read_header
 from supervisor.models.facts import ModelFacts, facts_of
@@ -36,19 +37,6 @@ from supervisor.models.store_files import MissingBlobsError, StoreFiles
 
 _FILES: Final = (WEIGHTS, PROJECTOR, ADAPTER)
 _COPY_BYTES: Final = 2**22
-NO_ADAPTERS: Final = "the embedded engine cannot apply adapters: use the engine ollama"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What a client asks for."""
-
-    name: ModelName
-    wish: Wish
-    source: ModelName | None
-    """The model it is made of; else it is made of `files`."""
-    files: Mapping[str, str]
-    """Digests by the names that the files had at the client."""
 
 
 @dataclass(slots=True)

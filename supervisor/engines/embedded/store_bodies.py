@@ -6,20 +6,25 @@ Source: Ollama 0.24 `server/routes.go`, `server/create.go`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import Any, Final
 
 from supervisor.contract.names import InvalidModelNameError, ModelName
-from supervisor.engines.embedded.create import NO_ADAPTERS, Order
 from supervisor.engines.embedded.failures import BAD_REQUEST, ApiError
 from supervisor.engines.embedded.structs import Kind, Struct
-from supervisor.models.blob_files import digest_of
-from supervisor.models.creation import Wish
+from supervisor.models.creation import Order, Wish
 from supervisor.models.gotemplate.lexer import TemplateError
+from supervisor.models.manifest import digest_of
 from supervisor.models.prompt_template import PromptTemplate
 
+NO_ADAPTERS: Final = "the embedded engine cannot apply adapters: use the engine ollama"
 INVALID_DIGEST: Final = "invalid digest format"
 _INVALID_NAME: Final = "invalid model name"
+_INFO_TYPES: Final[Mapping[str, type]] = {
+    **dict.fromkeys(("model_family", "base_name", "quantization_level", "parameter_size"), str),
+    **dict.fromkeys(("context_length", "embedding_length"), int),
+    "capabilities": list,
+}
+_KINDS: Final = {str: "text", int: "whole number", list: "list"}
 _NAMED: Final = {"model": Kind.TEXT, "name": Kind.TEXT}
 _STREAMED: Final = {"stream": Kind.FLAG, "insecure": Kind.FLAG}
 
@@ -94,13 +99,12 @@ def _wish(body: Mapping[str, Any]) -> Wish:
         renderer=body.get("renderer", ""),
         parser=body.get("parser", ""),
         requires=body.get("requires", ""),
-        info=body.get("info", {}),
+        info=_info(body.get("info", {})),
     )
 
 
 def _digest(path: str, digest: object) -> str:
-    parts = PurePosixPath(path).parts
-    if not path or path.startswith("/") or ".." in parts:
+    if not path or path.startswith("/") or ".." in path.split("/"):
         raise ApiError(BAD_REQUEST, "file path must be relative")
     found = digest_of(digest) if isinstance(digest, str) else None
     if found is None:
@@ -121,6 +125,14 @@ def _refuse_unsupported(body: Mapping[str, Any], files: Mapping[str, str]) -> No
             "the embedded engine reads GGUF files alone: convert the model to GGUF, or use the engine ollama"
         )
         raise ApiError(BAD_REQUEST, text)
+
+
+def _info(info: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A value of another type would make a configuration that Ollama cannot read."""
+    for key, kind in _INFO_TYPES.items():
+        if not isinstance(info.get(key, kind()), kind):
+            raise ApiError(BAD_REQUEST, f"info.{key} must be a {_KINDS[kind]}")
+    return info
 
 
 def _check_template(text: str) -> None:

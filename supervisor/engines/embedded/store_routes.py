@@ -25,8 +25,9 @@ from supervisor.engines.embedded.pull import Pulls, Tell, check_space, unwritabl
 from supervisor.engines.embedded.pull_downloads import Downloads, in_thread
 from supervisor.engines.embedded.store_delivery import narrate, unheard
 from supervisor.engines.embedded.worker import Worker
-from supervisor.models.blob_files import Draft, WrongDigestError, digest_of
+from supervisor.models.blob_files import Draft, WrongDigestError
 from supervisor.models.creation import Wish, plan_creation
+from supervisor.models.manifest import digest_of
 from supervisor.models.store_files import StoreFiles
 
 _CREATED: Final = 201
