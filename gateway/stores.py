@@ -50,6 +50,8 @@ class Undertaking:
     broadcast: Broadcast = field(default_factory=Broadcast)
     failure: Failure | None = None
     ended: bool = False
+    ids: list[str] = field(default_factory=list)
+    """Of the requests for it."""
     workers: list[str] = field(default_factory=list)
     """Those that were asked to do it."""
     began_at: float = field(default_factory=lambda: asyncio.get_running_loop().time())
@@ -108,13 +110,16 @@ class Stores:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @asynccontextmanager
-    async def following(self, request: StoreRequest) -> AsyncIterator[tuple[Undertaking, Follower]]:
+    async def following(
+        self, request: StoreRequest, request_id: str
+    ) -> AsyncIterator[tuple[Undertaking, Follower]]:
         """Begin an operation, or join it; when its last follower leaves, it is given up.
 
         Raises:
             RefusedError: the configuration forbids it.
         """
         undertaking = self._joined(addressed(request, self._fleet.roster.wishes))
+        undertaking.ids.append(request_id)
         follower = undertaking.broadcast.follow()
         try:
             yield undertaking, follower
@@ -376,6 +381,7 @@ def _tell_log(undertaking: Undertaking, failure: Failure | None) -> None:
     log = _log.info if failure is None else _log.warning
     log(
         "store",
+        ids=undertaking.ids,
         op=str(request.kind),
         model=request.model,
         source=request.source or None,

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from gateway.http.blobs import BlobHandlers, refusal
 from gateway.http.bodies import read_body
-from gateway.http.edge import Handler
+from gateway.http.edge import REQUEST_ID, Handler
 from gateway.store.joining import Follower
 from gateway.store.merging import FINAL_LINE, Failure, error_line
 from gateway.store.planning import RefusedError
@@ -39,7 +39,7 @@ class StoreHandlers:
     async def _handle(self, kind: Kind, request: web.Request) -> web.StreamResponse:
         asked = parse(kind, await read_body(request))
         try:
-            async with self._stores.following(asked) as (undertaking, follower):
+            async with self._stores.following(asked, request[REQUEST_ID]) as (undertaking, follower):
                 if asked.stream and asked.shows_progress:
                     return await _streamed(request, undertaking, follower)
                 return await _awaited(asked, undertaking, follower)
@@ -51,6 +51,7 @@ async def _streamed(request: web.Request, undertaking: Undertaking, follower: Fo
     response = web.StreamResponse(headers=_STREAM)
     async for lines in undertaking.lines(follower):
         if not response.prepared:
+            response.headers.update(_workers(undertaking))
             await response.prepare(request)
         await response.write(lines)
     failure = undertaking.failure
@@ -68,10 +69,18 @@ async def _awaited(asked: StoreRequest, undertaking: Undertaking, follower: Foll
         pass
     if not asked.shows_progress:
         failure = undertaking.failure
-        return web.Response() if failure is None else refusal(failure.status, failure.text)
+        done = web.Response(headers=_workers(undertaking))
+        return done if failure is None else refusal(failure.status, failure.text)
     if undertaking.failure is not None:
         return _failed(undertaking.failure)
-    return web.Response(body=FINAL_LINE.strip(), content_type="application/json")
+    headers = _workers(undertaking)
+    return web.Response(body=FINAL_LINE.strip(), content_type="application/json", headers=headers)
+
+
+def _workers(undertaking: Undertaking) -> dict[str, str]:
+    """Tell who does it, as far as that is known."""
+    asked = dict.fromkeys(undertaking.workers)
+    return {"X-Corral-Worker": ", ".join(asked)} if asked else {}
 
 
 def _failed(failure: Failure) -> web.Response:

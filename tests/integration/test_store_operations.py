@@ -200,6 +200,19 @@ async def test_a_model_is_deleted_in_every_store_that_has_it(tmp_path: Path) -> 
         assert await names(bench) == {"other:latest"}
 
 
+async def test_a_model_is_pushed_from_one_store(tmp_path: Path) -> None:
+    """Twice would be once too often; the answer names the worker."""
+    near, far = of_two_stores()
+    async with (
+        gateway(tmp_path, near, far) as bench,
+        bench.http.post(f"{bench.url}/api/push", json={"model": "count"}) as response,
+    ):
+        lines = (await response.text()).splitlines()
+        assert [json.loads(line) for line in lines] == [{"status": "retrieving manifest"}, SUCCESS]
+        assert response.headers["X-Corral-Worker"] == "near"
+        assert [near.done, far.done] == [["push count:latest"], []]
+
+
 async def test_a_worker_that_is_not_there_is_left_out_of_a_pull(tmp_path: Path) -> None:
     """The others get the model, and who asked is told."""
     near, far = of_two_stores()
