@@ -261,11 +261,11 @@ class Config(_Section):
     """Directory for sockets. Default: $RUNTIME_DIRECTORY, else $XDG_RUNTIME_DIR/corral, else /run/corral for
     root and /tmp/corral-UID for others."""
     store: str | None = None
-    """Ollama's model store, for Ollama workers. Default: $OLLAMA_MODELS, else ~/.ollama/models, else that of
-    the installed service."""
+    """The model store in Ollama's layout, for workers of either engine: pulled and created models go there.
+    Default: $OLLAMA_MODELS, else ~/.ollama/models, else that of the installed service."""
     gguf_dir: str | None = None
-    """Directory of GGUF files for the embedded engine. Default: Corral's own,
-    $XDG_DATA_HOME/corral/models."""
+    """Directory of GGUF files for the embedded engine; nothing is written there, but deleting such a model
+    deletes its file. Default: Corral's own, $XDG_DATA_HOME/corral/models."""
     state_dir: str | None = None
     """Directory of what the gateway has learned (load times, speeds, how often a model is asked for), kept
     across restarts. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/corral, else /var/lib/corral for root and
