@@ -78,9 +78,9 @@ CLIENTS: Final = (
         name="`ollama` (Python)",
         program="ollama_sync",
         version="0.6.3",
-        steps=_steps("complete", "killed_generate"),
+        steps=_steps("complete", "manage", "killed_generate"),
         raises=_RESPONSE_ERROR | {"killed_generate": _RESPONSE_ERROR["killed"]},
-        note="generate",
+        note="generate, create, copy, delete",
     ),
     Client(
         name="`ollama` (Python, async)",
@@ -94,9 +94,9 @@ CLIENTS: Final = (
         program="ollama_command",
         environment=COMMAND,
         version="0.24.0",
-        steps=_steps("shown", "loaded", without=["stream", "tools"]),
+        steps=_steps("shown", "loaded", "manage", without=["stream", "tools"]),
         raises=_raises("builtins.RuntimeError", "builtins.RuntimeError"),
-        note="run, list, show, ps, stop",
+        note="run, list, show, ps, stop, create, cp, rm",
     ),
     Client(
         name="`ollama` (npm)",

@@ -15,6 +15,8 @@ from tests.support.clients import ANSWERS, Seen
 from tests.support.models import TOOL_ANSWER, TOOL_CALL
 
 INSTALLING_S = 900
+ASKING_S = 300
+"""All clients of an environment are run when the first of its tests asks for what they saw."""
 
 
 def clients_with(step: str) -> pytest.MarkDecorator:
@@ -24,7 +26,8 @@ def clients_with(step: str) -> pytest.MarkDecorator:
 
 def _case(client: Client) -> Any:
     installs = bool(ENVIRONMENTS[client.environment])
-    marks = () if not installs else (pytest.mark.slow, pytest.mark.timeout(INSTALLING_S))
+    slow = (pytest.mark.slow, pytest.mark.timeout(INSTALLING_S))
+    marks = slow if installs else (pytest.mark.timeout(ASKING_S),)
     return pytest.param(client, id=client.program, marks=marks)
 
 
@@ -145,6 +148,15 @@ def test_a_model_is_loaded_until_it_is_stopped(seen: Seen) -> None:
     loaded = saw(seen, "loaded")
     assert "five:latest" in loaded["before"]
     assert "five:latest" not in loaded["after"]
+
+
+@clients_with("manage")
+def test_a_model_is_made_copied_and_deleted(seen: Seen) -> None:
+    """Each change is seen at once; the copy answers with the parameters that it was made with."""
+    managed = saw(seen, "manage")
+    assert managed["answer"] == "1 2 3"
+    assert {"made:latest", "copied:latest"} <= set(managed["there"])
+    assert not {"made:latest", "copied:latest"} & set(managed["after"])
 
 
 @clients_with("unknown")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from tests.clients.programs import steps
@@ -63,6 +64,18 @@ def loaded() -> dict[str, Any]:
     return {"before": before, "after": after}
 
 
+def manage() -> dict[str, Any]:
+    """Make a model of a GGUF file, copy it, ask the copy, and delete both."""
+    home = Path(os.environ["HOME"])
+    modelfile = home / "Modelfile"
+    modelfile.write_text(f"FROM {home}/models/{steps.FIVE}.gguf\nPARAMETER num_predict 3\n")
+    command("create", "made", "-f", str(modelfile))
+    command("cp", "made", "copied")
+    answer, there = command("run", "copied", steps.GO), names("list")
+    command("rm", "made", "copied")
+    return {"answer": answer, "there": there, "after": names("list")}
+
+
 steps.run(
     {
         "chat": lambda: command("run", steps.FIVE, steps.GO),
@@ -71,6 +84,7 @@ steps.run(
         "models": lambda: names("list"),
         "shown": lambda: command("show", steps.FIVE),
         "loaded": loaded,
+        "manage": manage,
         "unknown": lambda: command("show", steps.UNKNOWN),
         "killed": lambda: steps.until_the_end(streamed(steps.LONG)),
     }

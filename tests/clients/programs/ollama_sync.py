@@ -26,6 +26,23 @@ def generated() -> str | None:
     return client.generate(steps.FIVE, steps.GO).response
 
 
+def manage() -> dict[str, Any]:
+    """Make a model of another one, copy it, ask the copy, and delete both."""
+    progress = list(client.create("made", from_=steps.FIVE, parameters={"num_predict": 3}, stream=True))
+    if progress[-1].status != "success":
+        raise RuntimeError(f"the last word is {progress[-1].status}")
+    client.copy("made", "copied")
+    answer, there = client.generate("copied", steps.GO).response, names()
+    client.delete("made")
+    client.delete("copied")
+    return {"answer": answer, "there": there, "after": names()}
+
+
+def names() -> list[str | None]:
+    """Return the models' names."""
+    return [model.model for model in client.list().models]
+
+
 def streamed(model: str) -> Any:
     """Return the pieces of an answer."""
     return (part.message.content for part in client.chat(model, steps.messages(steps.GO), stream=True))
@@ -41,7 +58,8 @@ steps.run(
         ),
         "tools": tools,
         "embed": lambda: client.embed(steps.EMBED, steps.TEXTS).embeddings,
-        "models": lambda: [model.model for model in client.list().models],
+        "models": names,
+        "manage": manage,
         "unknown": lambda: client.chat(steps.UNKNOWN, steps.messages(steps.GO)).message.content,
         "killed_generate": lambda: steps.until_the_end(client.generate(steps.LONG, steps.GO, stream=True)),
         "killed": lambda: steps.until_the_end(streamed(steps.LONG)),
