@@ -28,6 +28,7 @@ PURE = (
             "responses_input",
             "settings",
             "sse",
+            "store_bodies",
             "stops",
             "structs",
         )
@@ -35,6 +36,7 @@ PURE = (
     *(
         f"supervisor/models/{name}.py"
         for name in (
+            "creation",
             "facts",
             "gguf",
             "gotemplate/evaluate",
@@ -49,6 +51,10 @@ PURE = (
             "prompt_tags",
             "prompt_template",
             "prompt_values",
+            "progress",
+            "registry",
+            "registry_plan",
+            "tensors",
         )
     ),
 )
