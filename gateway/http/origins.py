@@ -85,7 +85,7 @@ def preflight(requested_headers: str) -> Mapping[str, str]:
 
 
 def matches(origin: str, patterns: Iterable[str]) -> bool:
-    """Whether an origin is one of these; a `*` stands for anything, also for nothing."""
+    """Whether an origin is one of these; a `*` stands for anything, behind a colon for a port."""
     return any(_matches(origin, pattern) for pattern in patterns)
 
 
@@ -93,7 +93,9 @@ def _matches(origin: str, pattern: str) -> bool:
     start, star, end = pattern.partition("*")
     if not star:
         return origin == pattern
-    return len(origin) >= len(start) + len(end) and origin.startswith(start) and origin.endswith(end)
+    if len(origin) < len(start) + len(end) or not (origin.startswith(start) and origin.endswith(end)):
+        return False
+    return not start.endswith(":") or origin[len(start) :].isdigit()
 
 
 def same_host(origin: str, host: str) -> bool:

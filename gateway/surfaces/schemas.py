@@ -88,15 +88,14 @@ def _risks_of(node: Schema) -> Iterator[str]:
 
 def _is_count(least: object, most: object) -> bool:
     """Whether bounds can be repeated; what is no number is refused by Ollama itself."""
-    numbers = [int(bound) for bound in (least, most) if isinstance(bound, (int, float))]
+    numbers = [bound for bound in (least, most) if isinstance(bound, (int, float))]
     return numbers == sorted(numbers) and all(0 <= number <= MOST_REPETITIONS for number in numbers)
 
 
 def _is_range(node: Schema) -> bool:
     least = node.get("minimum", _shifted(node.get("exclusiveMinimum"), 1))
     most = node.get("maximum", _shifted(node.get("exclusiveMaximum"), -1))
-    known = isinstance(least, (int, float)) and isinstance(most, (int, float))
-    return not known or int(least) <= int(most)
+    return not (isinstance(least, (int, float)) and isinstance(most, (int, float))) or least <= most
 
 
 def _shifted(bound: object, by: int) -> object:
@@ -162,19 +161,21 @@ def _rule_bytes(path: int, name: int) -> int:
 
 
 def _refers_to_itself(root: Schema) -> bool:
-    """Whether a `$ref` comes back to itself before anything is written."""
-    left = [(ref, frozenset[str]()) for ref in _refs_anywhere(root)]
-    known: set[str] = set()
+    """Whether a `$ref` comes back to itself before anything is written. Each is followed once."""
+    on_the_way: dict[str, bool] = {}
+    left = list(_refs_anywhere(root))
     while left:
-        ref, before = left.pop()
-        if ref in before:
-            return True
-        if ref not in known:
-            known.add(ref)
-            target = _resolved(root, ref)
-            left.extend((further, before | {ref}) for further in _refs_at_once(target))
-        elif any(further in before | {ref} for further in _refs_at_once(_resolved(root, ref))):
-            return True
+        ref = left[-1]
+        if ref in on_the_way:
+            on_the_way[ref] = False
+            left.pop()
+            continue
+        on_the_way[ref] = True
+        for further in _refs_at_once(_resolved(root, ref)):
+            if on_the_way.get(further):
+                return True
+            if further not in on_the_way:
+                left.append(further)
     return False
 
 
@@ -200,7 +201,8 @@ def _refs_at_once(node: object) -> list[str]:
             ref = one.get("$ref")
             if isinstance(ref, str):
                 found.append(ref)
-            left.extend(inner for key in _ALTERNATIVES for inner in one.get(key) or ())
+            lists = (one.get(key) for key in _ALTERNATIVES)
+            left.extend(inner for listed in lists if isinstance(listed, list) for inner in listed)
     return found
 
 
