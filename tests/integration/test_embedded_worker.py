@@ -83,6 +83,23 @@ def test_a_last_message_of_the_assistant_is_continued(worker: WorkerProcess) -> 
     assert numbers(answer.json["message"]["content"]) == [4, 5, 6]
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_last_messages_of_the_assistant_are_accepted(worker: WorkerProcess, count: int) -> None:
+    """Agents that hand over to each other send such lists; the last one is continued."""
+    said = [{"role": "assistant", "content": f"1 2 {n}"} for n in range(3, 3 + count)]
+    body = {"model": "count", "messages": [{"role": "user", "content": "count"}, *said], "stream": False}
+    answer = worker.post("/api/chat", **body, options=GREEDY | {"num_predict": 2})
+    assert numbers(answer.json["message"]["content"]) == [3 + count, 4 + count]
+
+
+def test_a_last_message_that_calls_tools_is_accepted(worker: WorkerProcess) -> None:
+    """There is no text to continue: the model begins anew."""
+    call = {"function": {"name": "f", "arguments": {}}}
+    messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    answer = worker.post("/api/chat", model="count", messages=messages, options=GREEDY | {"num_predict": 1})
+    assert answer.status == 200
+
+
 def test_the_context_of_an_answer_lets_the_next_go_on(worker: WorkerProcess) -> None:
     """The token ids in `context` come before the next prompt."""
     options = GREEDY | {"num_predict": 3}

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from supervisor.engines.embedded.bodies import check_base64, mismatch
+from supervisor.contract.go_json import mismatch
+from supervisor.engines.embedded.bodies import check_base64
 from supervisor.engines.embedded.failures import BAD_REQUEST, ApiError
 from supervisor.engines.embedded.frames import Frame
 from supervisor.engines.embedded.rendering import named_event
@@ -30,6 +31,7 @@ _ERROR_TYPES: Final = {
 }
 _STOP_REASONS: Final = {"stop": "end_turn", "length": "max_tokens"}
 _EFFORTS: Final = {"high": "high", "medium": "medium", "low": "low", "max": "max", "xhigh": "high"}
+_FIELD: Final = "MessagesRequest.messages"
 _SEARCH: Final = "web_search"
 _SEARCH_TOOL: Final = {
     "type": "function",
@@ -243,11 +245,11 @@ def _message(message: Mapping[str, Any]) -> list[dict[str, Any]]:
         raise ApiError(BAD_REQUEST, "messages: content is required")
     role, content = str(message.get("role", "")).lower(), message["content"] or []
     if not isinstance(content, (str, list)):
-        raise mismatch(content, "MessagesRequest.messages", "[]anthropic.ContentBlock")
+        raise ApiError(BAD_REQUEST, mismatch(content, "[]anthropic.ContentBlock", _FIELD))
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
     for block in blocks:
         if not isinstance(block, dict):
-            raise mismatch(block, "MessagesRequest.messages", "anthropic.ContentBlock")
+            raise ApiError(BAD_REQUEST, mismatch(block, "anthropic.ContentBlock", _FIELD))
     results = [_result(b) for b in blocks if b.get("type") in ("tool_result", "web_search_tool_result")]
     thoughts = [b.get("thinking") or "" for b in blocks if b.get("type") == "thinking"]
     said: dict[str, Any] = {

@@ -13,8 +13,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from supervisor.contract.go_json import mismatch, syntax_error
 from supervisor.engines.embedded.failures import BAD_REQUEST, ApiError
-from supervisor.engines.embedded.go_json import syntax_error
 from supervisor.engines.embedded.structs import ELEMENTS, MESSAGE, TYPES, Kind, Struct
 
 _INT_BITS: Final = 63
@@ -42,8 +42,7 @@ def decode(raw: bytes, struct: Struct) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        kind, name = go_kind(value), f"{struct.package}.{struct.name}"
-        raise ApiError(BAD_REQUEST, f"json: cannot unmarshal {kind} into Go value of type {name}")
+        raise ApiError(BAD_REQUEST, mismatch(value, f"{struct.package}.{struct.name}"))
     return fields_of(value, struct)
 
 
@@ -80,11 +79,11 @@ def check_base64(text: str) -> None:
 
 def _checked(value: Any, kind: Kind, path: str) -> Any:  # noqa: ANN401 -- any JSON
     if not _fits(value, TYPES[kind]):
-        raise mismatch(value, path, kind.value)
+        raise ApiError(BAD_REQUEST, mismatch(value, kind.value, path))
     element, name = ELEMENTS.get(kind, (object, ""))
     for item in value if kind in ELEMENTS else ():
         if item is not None and not _fits(item, (element,)):
-            raise mismatch(item, path, name)
+            raise ApiError(BAD_REQUEST, mismatch(item, name, path))
     if kind is Kind.IMAGES:
         for image in value:
             check_base64(image or "")
@@ -93,35 +92,12 @@ def _checked(value: Any, kind: Kind, path: str) -> Any:  # noqa: ANN401 -- any J
     return [item for item in value if item is not None] if kind in ELEMENTS else value
 
 
-def mismatch(value: object, path: str, wanted: str) -> ApiError:
-    """Return the refusal of a value of another type, in Go's words."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    got = f"number {value}" if number and wanted == Kind.INT else go_kind(value)
-    text = f"json: cannot unmarshal {got} into Go struct field {path} of type {wanted}"
-    return ApiError(BAD_REQUEST, text)
-
-
 def _fits(value: Any, types: tuple[type, ...]) -> bool:  # noqa: ANN401 -- any JSON
     if isinstance(value, bool) and int in types:
         return False
     if types == (int,) and isinstance(value, int):
         return value.bit_length() <= _INT_BITS
     return isinstance(value, types)
-
-
-def go_kind(value: object) -> str:
-    """Return what Go calls a JSON value that does not fit."""
-    match value:
-        case bool():
-            return "bool"
-        case int() | float():
-            return "number"
-        case str():
-            return "string"
-        case list():
-            return "array"
-        case _:
-            return "object"
 
 
 def go_type(value: object) -> str:

@@ -54,6 +54,10 @@ class Conversation:
             body["tools"] = list(self.tools)
         if self.template_values:
             body["chat_template_kwargs"] = dict(self.template_values)
+        last = self.messages[-1] if self.messages else {}
+        if last.get("role") == "assistant" and not last.get("tool_calls"):
+            # llama.cpp would do so by itself, but then it refuses two such messages at the end.
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
         return body
 
     def without_oldest(self, count: int) -> Conversation:

@@ -9,9 +9,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from supervisor.engines.embedded.bodies import go_kind
+from supervisor.contract.go_json import mismatch, syntax_error
 from supervisor.engines.embedded.failures import BAD_REQUEST, ApiError
-from supervisor.engines.embedded.go_json import syntax_error
 from supervisor.engines.embedded.openai import image_of, think_of
 
 _TEXTS: Final = ("input_text", "output_text")
@@ -69,9 +68,7 @@ def _messages(body: Mapping[str, Any]) -> Messages:
 def _type_of(item: object, place: str) -> str:
     """Return the type of an item; one that has only a role is a message."""
     if not isinstance(item, dict):
-        kind = go_kind(item)
-        text = f"{place}: json: cannot unmarshal {kind} into Go value of type openai.ResponsesInputItem"
-        raise ApiError(BAD_REQUEST, text)
+        raise ApiError(BAD_REQUEST, f"{place}: {mismatch(item, 'openai.ResponsesInputItem')}")
     kind = item.get("type") or ("message" if item.get("role") else "")
     if not kind:
         raise ApiError(BAD_REQUEST, f"{place}: input item missing required 'type' field")
@@ -150,5 +147,4 @@ def _images(parts: Sequence[Item]) -> list[str]:
 
 
 def _refused(what: str, value: object) -> ApiError:
-    text = f"{what}: json: cannot unmarshal {go_kind(value)} into Go value of type []json.RawMessage"
-    return ApiError(BAD_REQUEST, text)
+    return ApiError(BAD_REQUEST, f"{what}: {mismatch(value, '[]json.RawMessage')}")

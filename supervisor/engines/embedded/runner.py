@@ -78,6 +78,7 @@ def _serve(order: dict[str, Any]) -> Any:  # noqa: ANN401 -- xllamacpp has no ty
     params.n_threads_http = order["slots"] + 8
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = order["threads"]
     params.cache_ram_mib = _PROMPT_CACHE_MIB
+    params.prefill_assistant = False  # prompts.py says which answers are continued
     params.fit_params = False
     params.sse_ping_interval = _PING_INTERVAL_S
     params.verbosity = 1

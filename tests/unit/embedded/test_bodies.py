@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor.contract.go_json import syntax_error
 from supervisor.engines.embedded import bodies, structs
 from supervisor.engines.embedded.failures import ApiError
-from supervisor.engines.embedded.go_json import syntax_error
 
 
 @pytest.mark.parametrize(

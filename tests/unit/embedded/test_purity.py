@@ -18,7 +18,6 @@ PURE = (
             "events",
             "failures",
             "frames",
-            "go_json",
             "openai",
             "options",
             "prompts",

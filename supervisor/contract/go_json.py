@@ -1,6 +1,6 @@
-"""What is wrong with a text that is no JSON, in the words of Go's encoding/json. Pure.
+"""What is wrong with a body, in the words of Go's encoding/json, which are those of Ollama's refusals. Pure.
 
-Only a text that was refused is read here. Source: Go 1.24 `encoding/json/scanner.go`.
+Only what was refused is read here. Source: Go 1.24 `encoding/json` (`scanner.go`, `decode.go`).
 """
 
 from __future__ import annotations
@@ -30,6 +30,35 @@ def syntax_error(text: str) -> str:
     except _WrongError as error:
         return str(error)
     return "unexpected EOF"
+
+
+def mismatch(value: object, wanted: str, place: str = "") -> str:
+    """Return Go's message for a JSON value of another type.
+
+    Args:
+        value: As Python read it.
+        wanted: Go's name of the type: `string`, `api.ChatRequest`.
+        place: The struct field `STRUCT.FIELD`; without one it is the whole body.
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    got = f"number {value}" if number and wanted == "int" else kind_of(value)
+    into = f"Go struct field {place}" if place else "Go value"
+    return f"json: cannot unmarshal {got} into {into} of type {wanted}"
+
+
+def kind_of(value: object) -> str:
+    """Return what Go calls a JSON value that does not fit."""
+    match value:
+        case bool():
+            return "bool"
+        case int() | float():
+            return "number"
+        case str():
+            return "string"
+        case list():
+            return "array"
+        case _:
+            return "object"
 
 
 @dataclass(slots=True)
