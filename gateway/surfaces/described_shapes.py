@@ -6,15 +6,23 @@ so nothing here decides anything. Fields that are not named may come as well, on
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+NAME: Final = (
+    r"^(([A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}/)?[A-Za-z0-9_][A-Za-z0-9_-]{0,79}/)?"
+    r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,79})?$"
+)
+"""What a model's name can be."""
+
 Name = Annotated[
-    str, Field(description="`[host/][namespace/]model[:tag]`, or an alias", examples=["llama3.2"])
+    str,
+    Field(description="`[host/][namespace/]model[:tag]`, or an alias", examples=["llama3.2"], pattern=NAME),
 ]
+_DURATION: Final = r"^-?(0|([0-9]{1,6}(\.[0-9]{1,6})?(ns|us|ms|s|m|h)){1,3})$"
 KeepAlive = Annotated[
-    float | str | None,
+    float | Annotated[str, Field(pattern=_DURATION)] | None,
     Field(description="seconds, or a duration such as `5m`; negative is for ever", examples=["5m", 300]),
 ]
 Options = Annotated[
@@ -26,6 +34,7 @@ Format = Annotated[
 ]
 Think = Annotated[bool | Literal["low", "medium", "high"] | None, Field(description="whether to think aloud")]
 Stream = Annotated[bool | None, Field(description="one JSON object a line, true by default")]
+Base64 = Annotated[str, Field(json_schema_extra={"format": "byte"})]
 Nanoseconds = Annotated[int, Field(ge=0, description="nanoseconds")]
 
 
@@ -48,8 +57,7 @@ class GenerateRequest(Shape):
     template: str | None = None
     context: list[int] | None = None
     """What an earlier answer returned under this name."""
-    images: list[str] | None = None
-    """Base64."""
+    images: list[Base64] | None = None
     format: Format = None
     raw: bool | None = None
     think: Think = None
@@ -77,7 +85,7 @@ class Message(Shape):
     role: str = Field(examples=["user"])
     content: str = ""
     thinking: str | None = None
-    images: list[str] | None = None
+    images: list[Base64] | None = None
     tool_calls: list[ToolCall] | None = None
     tool_name: str | None = None
 

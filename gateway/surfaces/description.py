@@ -23,6 +23,10 @@ TEXT: Final = "text/plain"
 BYTES: Final = "application/octet-stream"
 MULTIPART: Final = "multipart/form-data"
 
+_FORBIDDEN: Final = 403
+_NOT_FOUND: Final = 404
+"""In plain text too where something stands in the path: not every text there makes a route."""
+
 Content = Mapping[str, tuple[type[Shape], ...] | None]
 """By media type, one of these objects (a line, where it is a stream); None is no JSON."""
 
@@ -226,7 +230,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         fails={400: "No model can have that name.", 404: "No worker has the model."},
         failure=_V1_FAILURE,
         headers=_V1_HEADER,
-        in_path={"type": "string", "minLength": 1},
+        in_path={"type": "string", "pattern": shapes.NAME},
     ),
     Operation(
         method="GET",
@@ -291,9 +295,10 @@ def _answers(operation: Operation) -> Iterable[tuple[int, dict[str, Any]]]:
         yield status, {"description": operation.summary, **_with(content)}
     failure: Content = {} if operation.failure is None else {JSON: operation.failure}
     for status, why in operation.fails.items():
-        yield status, {"description": why, **_with(failure)}
-    if 403 not in operation.fails:  # noqa: PLR2004 -- forbidden
-        yield 403, {"description": "The page or host that asks may not: gateway.cors_origins."}
+        no_route = {TEXT: None} if status == _NOT_FOUND and operation.in_path and failure else {}
+        yield status, {"description": why, **_with({**failure, **no_route})}
+    if _FORBIDDEN not in operation.fails:
+        yield _FORBIDDEN, {"description": "The page or host that asks may not: gateway.cors_origins."}
 
 
 def _with(content: Content) -> dict[str, Any]:
