@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from supervisor.contract.go_json import mismatch
 from supervisor.contract.names import InvalidModelNameError, ModelName
 from supervisor.contract.wire import MODEL_REQUIRED, model_not_found, model_not_found_try_pulling
 
@@ -50,22 +51,4 @@ def unknown_model(route: str, name: str) -> str:
 
 def wrong_type(route: str, field: str, value: Any, wanted: str) -> str:  # noqa: ANN401 -- any JSON
     """Return Go's text for a field of another type; `wanted` is Go's name of the right one."""
-    place = f"{_REQUESTS.get(route, 'Request')}.{field}"
-    return f"json: cannot unmarshal {go_kind(value)} into Go struct field {place} of type {wanted}"
-
-
-def go_kind(value: object) -> str:
-    """Return what Go calls a JSON value."""
-    match value:
-        case bool():
-            return "bool"
-        case int():
-            return "number"
-        case float():
-            return f"number {value}"
-        case str():
-            return "string"
-        case list():
-            return "array"
-        case _:
-            return "object"
+    return mismatch(value, wanted, f"{_REQUESTS.get(route, 'Request')}.{field}")

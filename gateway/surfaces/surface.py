@@ -17,12 +17,15 @@ from typing import Any, Final, NamedTuple, NoReturn, Protocol
 
 from gateway.surfaces.harms import HARMLESS, Harm, harm_of
 from gateway.surfaces.identity import Caller, session_of, tenant_of
-from gateway.surfaces.naming import go_kind, name_mistake, wrong_type
+from gateway.surfaces.naming import name_mistake, wrong_type
 from gateway.surfaces.prompts import is_task, size_of
+from supervisor.contract.go_json import kind_of, syntax_error
 
 NOBODY: Final = Caller()
 MAX_DEPTH: Final = 500
 """Of objects and lists inside each other. Ollama takes ten thousand, and dies of far fewer in a `format`."""
+_EXPLAINED_CHARACTERS: Final = 100_000
+"""What is wrong in a longer text is told in fewer words: it is looked for letter by letter."""
 _WITH_LONG_S: Final = str.maketrans({"\u017f": "s"})
 """Go folds this letter to `s`; `lower` does not."""
 _DIGITS: Final = re.compile(rb"\s*(\d{1,18})")
@@ -160,12 +163,15 @@ def read_object(body: bytes) -> dict[str, Any]:
         parsed, end = decoder.raw_decode(text, start)
     except RecursionError as error:
         raise BadRequestError("exceeded max depth") from error
-    except ValueError as error:
+    except json.JSONDecodeError as error:
+        told = syntax_error(text) if len(text) <= _EXPLAINED_CHARACTERS else str(error)
+        raise BadRequestError(f"invalid JSON in the request body: {told}") from error
+    except ValueError as error:  # a number of thousands of digits
         raise BadRequestError(f"invalid JSON in the request body: {error}") from error
     if parsed is None:
         return {}
     if not isinstance(parsed, dict):
-        raise BadRequestError(f"the request body must be a JSON object, not {go_kind(parsed)}")
+        raise BadRequestError(f"the request body must be a JSON object, not {kind_of(parsed)}")
     _check_depth(body, parsed)
     trailing = bool(text[end:].strip(" \t\r\n"))
     return _Ambiguous(parsed) if ambiguities or trailing else parsed
@@ -191,7 +197,7 @@ class _Pairs:
 
 def _refuse_constant(name: str) -> NoReturn:
     """Refuse what Python reads and JSON does not have."""
-    raise ValueError(f"{name} is no JSON")
+    raise json.JSONDecodeError(f"{name} is no JSON", "", 0)
 
 
 def with_known_keys(request: dict[str, Any]) -> dict[str, Any]:
