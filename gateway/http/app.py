@@ -58,8 +58,8 @@ def client_application(
     app.router.add_get("/v1/models/{model:.+}", listing.v1_model, allow_head=False)
     for kind in Kind:
         app.router.add_route("DELETE" if kind is Kind.DELETE else "POST", f"/api/{kind}", store.handler(kind))
-    app.router.add_head("/api/blobs/{digest}", store.blobs.head)
-    app.router.add_post("/api/blobs/{digest}", store.blobs.post)
+    app.router.add_head("/api/blobs/{digest:[^/]+}", store.blobs.head)
+    app.router.add_post("/api/blobs/{digest:[^/]+}", store.blobs.post)
     app.router.add_get("/corral/health", admin.health)
     app.router.add_get("/corral/openapi.json", openapi)
     return app
