@@ -70,6 +70,7 @@ async def serve(config: Config, ports: Ports, greet: Callable[[], None] = lambda
     """
     stop = asyncio.Event()
     host.on_end_signals(stop.set)
+    host.raise_file_limit()
     async with running(config, ports) as fleet:
         greeting = asyncio.create_task(_greet(fleet, greet))
         gc.freeze()

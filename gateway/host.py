@@ -12,7 +12,7 @@ import os
 import signal
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -44,6 +44,17 @@ def on_end_signals(then: Callable[[], None]) -> None:
             loop.add_signal_handler(number, then)
         except NotImplementedError:  # Windows
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(then))
+
+
+def raise_file_limit() -> None:
+    """Let as many connections be open as this user may have: a service begins with 1024."""
+    try:
+        resource = importlib.import_module("resource")  # does not exist on Windows
+    except ImportError:
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS says unlimited and does not mean it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def user_id() -> int:
