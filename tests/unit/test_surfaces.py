@@ -151,7 +151,7 @@ def test_what_open_webui_asks_by_itself_is_known_as_background(route: str) -> No
     task = "### Task:\nGenerate 1-3 broad tags"
     for content in (task, [{"type": "text", "text": task}]):
         assert facts(route, messages=[{"role": "user", "content": content}]).background
-    for content in (f"What does {task!r} mean?", "", None):
-        assert not facts(route, messages=[{"role": "user", "content": content}]).background
+    for other in (f"What does {task!r} mean?", "", None):
+        assert not facts(route, messages=[{"role": "user", "content": other}]).background
     assert not facts(route, messages=[{"role": "system", "content": task}]).background
     assert not facts(route, messages=[]).background
