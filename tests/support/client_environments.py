@@ -66,7 +66,7 @@ def _node() -> Path:
     directory = _place(NPM)
     if not _is_whole(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        npm = ["npm", "install", "--silent", "--no-audit", "--fetch-retries", "1"]
+        npm = ["npm", "install", "--loglevel", "error", "--no-audit", "--fetch-retries", "1"]
         _install([*npm, "--prefix", str(directory), *ENVIRONMENTS[NPM]])
         _mark_whole(directory)
     return directory
@@ -80,8 +80,13 @@ def _install(argv: Sequence[str]) -> None:
     except subprocess.TimeoutExpired as error:
         raise NotInstalled(f"{argv[0]}: not within {_PATIENCE_S} s") from error
     except subprocess.CalledProcessError as error:
-        reason = (error.stderr or error.stdout).strip().splitlines()[-3:]
-        raise NotInstalled(" / ".join(reason)) from error
+        raise NotInstalled(_gist(error.stderr or error.stdout)) from error
+
+
+def _gist(complaint: str) -> str:
+    """Return the first and last words of an installer, each cut to a line that can be read."""
+    lines = complaint.strip().splitlines() or ["no reason was given"]
+    return " … ".join(dict.fromkeys(line[:200] for line in (*lines[:2], lines[-1])))
 
 
 def _place(environment: str, *more: str) -> Path:
