@@ -13,6 +13,8 @@ from gateway.scheduling.reasons import LoadCause
 from gateway.scheduling.residency import ModelState
 from supervisor.contract.config import SchedulingConfig
 
+_A_MOMENT_S: Final = 0.01
+"""More than rounding can take from a time."""
 _LEAST_NEED: Final = 0.1
 """However hopeless those are who wait, they are still loaded for."""
 OVERDUE: Final = 1e12
@@ -31,8 +33,8 @@ class Demand(NamedTuple):
     """Of the oldest."""
     expected_wait_s: float
     """How long those who wait would without a further replica; infinity when there is none."""
-    relief_s: float
-    """The waiting that a load relieves, over all that wait."""
+    waiting_s: float
+    """The waiting so far, over all that wait."""
     overdue: bool
     """It has waited so long that busy models are drained for it."""
     urgency: float
@@ -49,10 +51,10 @@ def demand_of(model: ModelState, weight: float, policy: SchedulingConfig, now: f
     need = max(_LEAST_NEED, weight - model.coming)
     helpless = bool(queue.returned) and any(stranded(request, model) for request in queue.returned.values())
     there = 0 if helpless else model.slots + model.coming
-    expected_wait_s = need * model.typical_service_s / there if there else inf
+    waited_s = now - queue.oldest_arrival
+    expected_wait_s = _expected_wait_s(model, need, there, waited_s)
     if expected_wait_s <= policy.load_repay * load_s:
         return None
-    waited_s = now - queue.oldest_arrival
     overdue = waited_s >= policy.drain_after
     urgency = need * (min(waited_s, policy.ttft_goal) + load_s) / sqrt(model.typical_bytes)
     return Demand(  # by position, which is faster
@@ -62,10 +64,26 @@ def demand_of(model: ModelState, weight: float, policy: SchedulingConfig, now: f
         need,
         waited_s,
         expected_wait_s,
-        weight * (waited_s + load_s),
+        weight * waited_s,
         overdue,
         OVERDUE + waited_s if overdue else urgency,
     )
+
+
+def _expected_wait_s(model: ModelState, need: float, slots: int, waited_s: float) -> float:
+    """Return how long those who wait would without a further replica.
+
+    While nobody knows how long an answer of the model takes, they are expected to wait as long again.
+    """
+    if not slots:
+        return inf
+    expected_s = need * model.typical_service_s / slots
+    return expected_s if model.service_known else min(expected_s, waited_s)
+
+
+def guess_ends_at(model: ModelState, policy: SchedulingConfig) -> float:
+    """Return when those who wait for a model of which no answer was measured will have waited long enough."""
+    return model.queue.oldest_arrival + policy.load_repay * model.typical_load_s + _A_MOMENT_S
 
 
 def hopeless_before(model: ModelState, policy: SchedulingConfig, now: float) -> float:
@@ -84,7 +102,7 @@ def kept_demand(model: ModelState) -> Demand | None:
         need=1.0,
         waited_s=inf,
         expected_wait_s=inf,
-        relief_s=inf,
+        waiting_s=inf,
         overdue=False,
         urgency=0.0,
     )

@@ -167,6 +167,11 @@ class Estimates:
         model = self._models.get(variant)
         return DEFAULT_SERVICE_S if model is None else model.service_s.get(_ANYWHERE, DEFAULT_SERVICE_S)
 
+    def knows_answers(self, variant: Variant) -> bool:
+        """Whether an answer of the model was ever measured."""
+        model = self._models.get(variant)
+        return model is not None and bool(model.service_s)
+
     def service_s(self, variant: Variant, device: str) -> float:
         """Return the seconds an answer holds its slot there: measured, else as the device is with others."""
         model = self._models.get(variant)

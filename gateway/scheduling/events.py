@@ -124,6 +124,7 @@ def _learn(state: State, lease: Lease, event: Finished, now: float) -> None:
     view = replica.worker.view
     state.estimates.finished(variant, view.device, now - lease.granted_at, event.output_tokens)
     state.relearn_answers(replica.model)
+    replica.model.service_known = True
     tokens = lease.request.prompt_tokens if event.prompt_tokens is None else event.prompt_tokens
     output_tokens = event.output_tokens or 0
     state.sessions.answered(lease.request.session, variant, view.instance, tokens + output_tokens)
@@ -203,8 +204,9 @@ def _believe(state: State, replica: Replica, resident: Resident, now: float) -> 
     was_faulty = replica.resident is not None and bool(replica.resident.fault)
     replica.resident, replica.slots = resident, resident.slots
     model = replica.model
-    model.known_slots, model.measured_bytes = resident.slots, resident.size_bytes
+    model.known_slots = resident.slots
     replica.size_bytes = resident.size_bytes
+    state.relearn(model)
     replica.settle()
     for each in model.replicas.values() if model.bounds.least else (replica,):
         # with one replica more, others of a model that the operator wants kept may go

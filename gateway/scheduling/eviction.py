@@ -18,6 +18,8 @@ from supervisor.contract.config import SchedulingConfig
 
 _MOST_WAITERS: Final = 5.0
 """Requests that would wait for a reload count so often at most."""
+_LOADS_AHEAD: Final = 6.0
+"""No further than so many load times is looked ahead: given longer, every small model is asked for again."""
 _SPARE_LOAD: Final = 0.7
 """A replica is spare when the others would be used no more than this without it."""
 _LRU_WEIGHT: Final = 1e-3
@@ -67,7 +69,13 @@ def victims_on(
         return Victims((), 0.0, 0.0, 0)
     allowed, until = _allowed(worker, demand, estimates, policy, now)
     if len(allowed) > 1:
-        allowed.sort(key=lambda c: (c.replica.model.variant not in rivals, c.worth_s / c.size_bytes))
+        per_byte = free < need_bytes  # else only places are missing, and each gives one
+        allowed.sort(
+            key=lambda c: (
+                c.replica.model.variant not in rivals,
+                c.worth_s / c.size_bytes if per_byte else c.worth_s,
+            )
+        )
     chosen: list[_Candidate] = []
     missing = set(rivals)
     for candidate in allowed:
@@ -101,7 +109,8 @@ def worth_s(
     model = replica.model
     rate = estimates.rate(model.variant, now)
     live = model.live_replicas
-    worth = (1 - exp(-rate * policy.keep_horizon / max(1, live))) * load_s
+    horizon_s = min(policy.keep_horizon, _LOADS_AHEAD * load_s)
+    worth = (1 - exp(-rate * horizon_s / max(1, live))) * load_s
     worth *= 1 + min(_MOST_WAITERS, rate * load_s)
     others = (live - 1) * replica.slots
     if others > 0 and rate * model.typical_service_s / others < _SPARE_LOAD:

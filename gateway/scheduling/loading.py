@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from gateway.scheduling.demand import OVERDUE, Demand, demand_of, hopeless_before, kept_demand
+from gateway.scheduling.demand import (
+    OVERDUE,
+    Demand,
+    demand_of,
+    guess_ends_at,
+    hopeless_before,
+    kept_demand,
+)
 from gateway.scheduling.events import enter_replica, unload
 from gateway.scheduling.placement import NoPlan, Plan, may_load, need_bytes, plan_load
 from gateway.scheduling.residency import LOADING, PLANNED, UNLOADING, ModelState, WorkerResidency
@@ -100,7 +107,10 @@ def _demand(state: State, model: ModelState, now: float) -> Demand | None:
     elif model.flooded_by is not None:
         model.flooded_by = None
     demand = demand_of(model, weight, state.policy, now)
-    if demand is not None and not demand.overdue:
+    if demand is None:
+        if not model.service_known:
+            state.look_again(model, guess_ends_at(model, state.policy), now)
+    elif not demand.overdue:
         state.look_again(model, now - demand.waited_s + state.policy.drain_after, now)
     return demand
 

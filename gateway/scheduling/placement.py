@@ -64,7 +64,7 @@ def plan_load(
             again_at = min(again_at, found.until)
             continue
         price_s = policy.eviction_price * found.worth_s
-        if not demand.overdue and price_s > demand.relief_s:
+        if not demand.overdue and price_s > demand.waiting_s + _A_MOMENT_S:
             again_at = min(again_at, _worth_it_at(demand, price_s, now))
             continue
         option = _option(demand, worker, found, need, estimates, policy)
@@ -84,7 +84,7 @@ def plan_load(
 
 def _worth_it_at(demand: Demand, price_s: float, now: float) -> float:
     """Return when those who wait will have waited enough for an eviction, if nothing else happens."""
-    return now + (price_s - demand.relief_s) / demand.need + _A_MOMENT_S
+    return now + (price_s - demand.waiting_s) / demand.need + _A_MOMENT_S
 
 
 def may_load(model: ModelState, worker: WorkerResidency) -> bool:

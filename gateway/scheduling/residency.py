@@ -254,6 +254,8 @@ class ModelState:
     typical_load_s: float = 1.0
     typical_service_s: float = 1.0
     """Seconds that an answer holds its slot."""
+    service_known: bool = False
+    """Whether one was measured."""
     typical_output_tokens: float = 0.0
     flooded_by: str | None = None
     """A tenant over its share that has as many requests waiting as the model has slots."""

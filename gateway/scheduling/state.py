@@ -102,7 +102,9 @@ class State:
         guess = first.view.servable.get(variant, 0) if first is not None else 0
         model.measured_bytes = estimates.size_bytes(variant)
         model.typical_bytes = max(1, model.measured_bytes or guess)
+        self.least_bytes = min(self.least_bytes, model.typical_bytes)
         model.typical_load_s = estimates.typical_load_s(variant, model.typical_bytes)
+        model.service_known = estimates.knows_answers(variant)
         self.relearn_answers(model)
 
     def relearn_answers(self, model: ModelState) -> None:

@@ -217,7 +217,8 @@ class SchedulingConfig(_Section):
     """A busy model is drained only for one that waits longer than this, or than half of
     gateway.request_timeout if that is less."""
     keep_horizon: Seconds = 30.0
-    """An idle model is kept by the chance that it is asked for within this time."""
+    """An idle model is kept by the chance that it is asked for within this time, or within six times what
+    loading it takes if that is less."""
     eviction_weight: Annotated[float, Field(ge=0)] = 1.0
     """What an eviction costs, against seconds of waiting."""
     spare_replica: Annotated[float, Field(ge=0, le=1)] = 0.25
@@ -226,9 +227,9 @@ class SchedulingConfig(_Section):
     """Seconds that each other active model on a worker counts for where a load is placed."""
     affinity_bound: Annotated[float, Field(ge=1)] = 1.25
     """A conversation returns to its worker while that has at most this times the mean load."""
-    eviction_price: Annotated[float, Field(ge=0)] = 0.5
-    """A load may cost what it evicts only while this many times their worth is less than the waiting that
-    it relieves."""
+    eviction_price: Annotated[float, Field(ge=0)] = 0.25
+    """A load evicts only once those who wait for it have together waited for this many times what its
+    victims are worth."""
     fair_share: Annotated[float, Field(ge=1)] = 2.0
     """A tenant is over its share when it was given and asks for more than this many times what the others
     do on average; then it is served after them."""

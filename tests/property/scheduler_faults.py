@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from gateway.scheduling.types import ReplicaBounds
-from tests.property.scheduler_machine import Scene
+from tests.property.scheduler_machine import FOR_EVER, Scene
 from tests.property.scheduler_world import LONG_A, A, B, C
 from tests.support.scheduling_source import Fault
 
@@ -47,8 +47,12 @@ FAILING: Final = Scene(models=(A, B), upheavals=0, looks=False, ttls_s=(900.0,),
 
 TWO_FAIL: Final = replace(FAILING, workers=(2,), models=(A,))
 ONE_FAILS: Final = replace(FAILING, workers=(1,), models=(A,))
-BATCHES: Final = replace(CROWD, max_loaded=(2,), models=(A, B))
+BATCHES: Final = replace(CROWD, max_loaded=(2,), models=(A, A, B), bursts=(1, 2), ttls_s=(900.0,))
 WEIGHTS: Final = replace(SWAPS, models=(A, LONG_A), max_loaded=(2, 3), one_per_weights=(True,))
+KEEPS: Final = replace(
+    CALM, workers=(1,), models=(A,), bursts=(1, 2), keep_alives_s=(6.0,), wishes_s=(None, FOR_EVER, 0.0, 5.0)
+)
+"""Tenants with other wishes use one model."""
 TIGHT: Final = replace(SWAPS, workers=(1,), max_loaded=(3,))
 DEDICATED: Final = replace(SWAPS, workers=(3,), models=(A, B, B), keep_alives_s=(900.0,), looks=True)
 SEEN: Final = replace(SWAPS, workers=(1,), max_loaded=(1, 2), looks=True)
@@ -236,7 +240,7 @@ FAULTS: Final = {
         ANY, "fleet_events", "elif replica.stays_until <= now and", "elif False and"
     ),
     "the last tenant's keep-alive wins": _planted(
-        ANY, "events", "    wishes = replica.wishes\n", "    wishes = replica.wishes\n    wishes.clear()\n"
+        KEEPS, "events", "    wishes = replica.wishes\n", "    wishes = replica.wishes\n    wishes.clear()\n"
     ),
     "a wish for ever ends at once": _planted(
         ANY, "events", "inf if keep is None else now + keep", "now + (keep or 0)"

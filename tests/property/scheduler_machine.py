@@ -33,6 +33,7 @@ from tests.property import scheduler_books as books
 from tests.property import scheduler_promises as promises
 from tests.property.scheduler_witness import Witness
 from tests.property.scheduler_world import FOREIGN, HASTY, HUGE, LONG_A, SIZES, A, B, C, World
+from tests.support.scheduler_stage import FIVE_SECONDS
 
 Item = TypeVar("Item")
 FOR_EVER: Final = -1.0
@@ -117,6 +118,8 @@ class SchedulerMachine(RuleBasedStateMachine):
                 servable=self.served(number, pick // 5),
             )
             witness.worlds[view.instance] = World(view)
+        for scheduler in filter(None, (witness.scheduler, witness.twin) if pick % 4 else ()):
+            scheduler.estimates.restore(dict.fromkeys((A, B, C), FIVE_SECONDS), 0.0, witness.now)
         self.tell_fleet()
 
     def served(self, number: int, pick: int) -> dict[Variant, int]:

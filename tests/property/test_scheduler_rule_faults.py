@@ -32,8 +32,32 @@ FAULTS: Final = {
     "nobody looks again when a model is overdue": Planted(
         rules.test_busy_model_is_drained_only_for_one_that_waited_too_long,
         "loading",
-        "if demand is not None and not demand.overdue:",
+        "elif not demand.overdue:",
+        "elif False:",
+    ),
+    "nobody looks again when a guess has ended": Planted(
+        places.test_a_further_replica_is_not_loaded_on_a_guess,
+        "loading",
+        "if not model.service_known:",
         "if False:",
+    ),
+    "replicas are loaded on a guess": Planted(
+        places.test_a_further_replica_is_not_loaded_on_a_guess,
+        "demand",
+        "expected_s if model.service_known else",
+        "expected_s if True else",
+    ),
+    "sizes count where only places are missing": Planted(
+        places.test_of_two_models_the_one_asked_for_less_goes_where_only_places_are_missing,
+        "eviction",
+        "per_byte = free < need_bytes",
+        "per_byte = True",
+    ),
+    "what a load took is not learned for the next": Planted(
+        places.test_a_load_that_was_quicker_than_expected_is_expected_to_be_so,
+        "events",
+        "    state.relearn(model)\n",
+        "",
     ),
     "nobody looks again when an eviction is worth it": Planted(
         rules.test_a_lone_model_is_loaded_as_soon_as_an_eviction_is_worth_it,

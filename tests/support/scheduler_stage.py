@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from gateway.scheduling import scheduler
+from gateway.scheduling.estimates import ModelLearned
 from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.types import (
     Answering,
@@ -33,6 +34,16 @@ A, B, C = Variant("a"), Variant("b"), Variant("c")
 W0, W1, W2 = Instance("w0", 1), Instance("w1", 1), Instance("w2", 1)
 SIZES: Mapping[Variant, int] = {A: 4, B: 4, C: 4}
 NO_TENANT = ""
+FIVE_SECONDS = ModelLearned(
+    fast_rate=0.0,
+    slow_rate=0.0,
+    output_tokens=None,
+    load_s={},
+    service_s={"*": 5.0},
+    prefill_tokens_per_s={},
+    size_bytes=None,
+)
+"""All that is known of a model: what its answers take on whatever device."""
 
 
 def view(instance: Instance, *, loaded: int = 1, memory: int = 100, slots: int = 2) -> WorkerView:
@@ -65,6 +76,8 @@ class Stage:
     bounds: Mapping[Variant, ReplicaBounds] = field(default_factory=dict)
     policy: SchedulingConfig = field(default_factory=SchedulingConfig)
     obeys: bool = True
+    knows_answers: bool = False
+    """Whether an answer of each model was measured before."""
     now: float = 0.0
     count: int = 0
     scheduler: Any = None
@@ -72,6 +85,8 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.scheduler = self.module.Scheduler(self.policy)
+        if self.knows_answers:
+            self.scheduler.estimates.restore(dict.fromkeys(SIZES, FIVE_SECONDS), 0.0, self.now)
         self.tell_fleet(*self.workers)
 
     def tell_fleet(self, *workers: WorkerView) -> None:

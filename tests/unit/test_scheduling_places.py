@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from gateway.scheduling.names import Variant
 from gateway.scheduling.reasons import LoadCause
-from gateway.scheduling.types import Grant, Load, Observed, ReplicaBounds, WorkerView
+from gateway.scheduling.types import Grant, Load, Loaded, Observed, ReplicaBounds, WorkerView
 from supervisor.contract.config import SchedulingConfig
 from tests.support.scheduler_stage import W0, W1, W2, A, B, C, Stage, resident, view
 
@@ -107,7 +107,7 @@ def test_a_worker_that_loads_already_takes_no_second_load() -> None:
 
 def test_a_further_replica_is_not_loaded_for_a_short_wait() -> None:
     """One request that waits for one of many slots does not repay a load."""
-    stage = Stage([view(W0, slots=3), view(W1)], policy=SchedulingConfig(load_repay=2.0))
+    stage = Stage([view(W0, slots=3), view(W1)], policy=SchedulingConfig(load_repay=2.0), knows_answers=True)
     held(stage, (W0, A), slots=3)
     for _ in range(4):
         stage.arrive(A)
@@ -116,7 +116,7 @@ def test_a_further_replica_is_not_loaded_for_a_short_wait() -> None:
 
 def test_a_further_replica_is_not_worth_what_it_would_evict() -> None:
     """While a model without any replica takes the same place."""
-    stage = Stage([view(W0), view(W1)], policy=SchedulingConfig(replica_cost=0.5))
+    stage = Stage([view(W0), view(W1)], policy=SchedulingConfig(replica_cost=0.5), knows_answers=True)
     held(stage, (W0, A), (W1, B), slots=2)
     for _ in range(20):
         answer = stage.arrive(B)
@@ -148,12 +148,50 @@ def test_a_model_that_fits_nowhere_is_refused_with_the_numbers() -> None:
 
 def test_a_model_that_measured_less_than_estimated_fits_where_it_did_not() -> None:
     """What was measured counts from then on."""
-    stage = Stage([replace(view(W0, loaded=2), memory_bytes=6), replace(view(W1, loaded=2), memory_bytes=6)])
+    workers = [replace(view(instance, loaded=2), memory_bytes=6) for instance in (W0, W1)]
+    stage = Stage(workers, knows_answers=True)
     stage.feed(Observed(W0, {A: resident(2, size=2)}))
     stage.feed(Observed(W1, {B: resident(2, size=4)}))
     for _ in range(3):
         stage.arrive(A)
     assert stage.loads() == [("w1", "a")]
+
+
+def test_a_further_replica_is_not_loaded_on_a_guess() -> None:
+    """While no answer was measured those who wait are expected to wait only as long again as they have."""
+    stage = Stage([view(W0), view(W1)])
+    for _ in range(3):
+        stage.arrive(A)
+    assert stage.loads() == [("w0", "a")]
+    stage.later(3)
+    assert stage.loads() == [("w0", "a"), ("w1", "a")]
+
+
+def test_a_load_that_was_quicker_than_expected_is_expected_to_be_so() -> None:
+    """A further replica then repays its load sooner: here one of 0.1 s and not of a second."""
+    stage = Stage([view(W0, slots=4), view(W1, slots=4)], obeys=False, knows_answers=True)
+    stage.arrive(A)
+    stage.now += 0.1
+    stage.feed(Loaded(W0, A, resident(4)))
+    for _ in range(3):
+        stage.arrive(A)
+    assert stage.loads() == [("w0", "a")]
+    stage.arrive(A)
+    assert stage.loads() == [("w0", "a"), ("w1", "a")]
+
+
+def test_of_two_models_the_one_asked_for_less_goes_where_only_places_are_missing() -> None:
+    """Its size does not matter then."""
+    sizes = {A: 2, B: 6, C: 2}
+    stage = Stage([replace(view(W0, loaded=2, memory=100), servable=sizes)])
+    stage.feed(Observed(W0, {A: resident(2, size=2), B: resident(2, size=6)}))
+    for variant in (A, B, B, A, B):
+        stage.use(variant)
+        stage.now += 1
+    stage.now = 50
+    stage.arrive(C)
+    stage.later(10)
+    assert stage.unloads() == [("w0", "a")]
 
 
 # What goes for it ------------------------------------------------------------------------------

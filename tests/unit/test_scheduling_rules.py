@@ -41,14 +41,14 @@ def test_resident_worker_is_preferred_to_an_empty_one() -> None:
 
 def test_waiting_requests_make_a_further_replica_on_a_free_worker() -> None:
     """When all slots of the first replica are taken, an empty worker loads the model too."""
-    stage = Stage([view(W0), view(W1)])
+    stage = Stage([view(W0), view(W1)], knows_answers=True)
     requests = [stage.arrive(A) for _ in range(3)]
     assert [stage.where(request) for request in requests] == ["w0", "w0", "w1"]
 
 
 def test_burst_loads_as_many_replicas_as_it_needs_at_once() -> None:
     """Slots that are coming count: three requests of two-slot workers need two loads, two need one."""
-    stage = Stage([view(W0), view(W1)], obeys=False)
+    stage = Stage([view(W0), view(W1)], obeys=False, knows_answers=True)
     stage.arrive(A)
     stage.arrive(A)
     assert stage.kinds() == ["Load"]
@@ -58,7 +58,7 @@ def test_burst_loads_as_many_replicas_as_it_needs_at_once() -> None:
 
 def test_further_replica_does_not_push_out_what_was_just_loaded() -> None:
     """It may take the place of an idle model only after that one's tenure, and is loaded then unasked."""
-    stage = Stage([view(W0), view(W1)])
+    stage = Stage([view(W0), view(W1)], knows_answers=True)
     stage.feed(Observed(W0, {B: resident(2)}))
     stage.feed(Observed(W1, {A: resident(2)}))
     busy = [stage.arrive(A) for _ in range(3)]

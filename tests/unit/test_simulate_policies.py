@@ -126,7 +126,8 @@ def test_an_unload_may_take_time(policy: str) -> None:
     fleet = a_fleet(room_for=1)
     slow = Fleet(fleet.models, (replace(fleet.workers[0], unload_s=2.5),))
     run = run_of(policy, slow, [(0, 0, 10, 1), (30, 1, 10, 1)])
-    assert waits(run)[1] == (0 if policy == "zero-swap" else LOAD_S + 2.5)
+    held_s = 0.25 if policy == "corral" else 0.0  # until the wait is worth the eviction
+    assert waits(run)[1] == pytest.approx(0 if policy == "zero-swap" else LOAD_S + 2.5, abs=held_s)
 
 
 class Watched(Policy):
