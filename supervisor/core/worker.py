@@ -11,7 +11,7 @@ does not know what the process does either: workers and the gateway live by the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Final
 
@@ -57,6 +57,22 @@ class Exited:
 
     code: int
     """Exit status, or minus the number of the signal that ended it."""
+    why: str = ""
+    """What is known of its end beyond that, such as that the kernel killed it because memory ran out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condemned:
+    """It must not go on, though it may still run: its GPU is lost, or its answers are good for nothing."""
+
+    reason: str
+    quarantine: bool = False
+    """It rests until it is pardoned; without, it is started again as after a crash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pardoned:
+    """What it was sent to quarantine for is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +80,17 @@ class DeadlinePassed:
     """The time in `WorkerMachine.deadline` has come."""
 
 
-Event = StartRequested | StopRequested | Probed | Idle | Exited | DeadlinePassed
-EVENTS: Final[tuple[type, ...]] = (StartRequested, StopRequested, Probed, Idle, Exited, DeadlinePassed)
+Event = StartRequested | StopRequested | Probed | Idle | Exited | Condemned | Pardoned | DeadlinePassed
+EVENTS: Final[tuple[type, ...]] = (
+    StartRequested,
+    StopRequested,
+    Probed,
+    Idle,
+    Exited,
+    Condemned,
+    Pardoned,
+    DeadlinePassed,
+)
 
 
 # Effects: what the shell must now do.
@@ -126,6 +151,10 @@ class WorkerMachine:
     """Times of the crashes that are not forgiven yet."""
     on_probation: bool = False
     """It runs once more after a quarantine; one crash brings it back there."""
+    held: bool = False
+    """It is in quarantine until it is pardoned; without a deadline, because time heals no lost GPU."""
+    _sentence: Condemned | None = None
+    """Why the living process was condemned, for when it has ended."""
     _asked: bool = False
     """The living process was asked to stop, so that its exit is no crash."""
     _probe_failures: int = 0
@@ -160,7 +189,7 @@ class WorkerMachine:
         self.wanted, self._asked = False, True
 
     def _give_up(self, _: StopRequested, __: float) -> None:
-        self.wanted = False
+        self.wanted = self.held = False
         self._move(WorkerState.STOPPED, None, "stop asked")
 
     def _drain(self, event: StopRequested, now: float) -> None:
@@ -204,11 +233,35 @@ class WorkerMachine:
         self.deadline = now + self.timings.stop_timeout_s
         self._effects.append(Kill())
 
+    def _condemn(self, event: Condemned, now: float) -> None:
+        self._sentence = event
+        self._terminate(event.reason, now)
+
+    def _condemn_ending(self, event: Condemned, _: float) -> None:
+        if self._sentence is None or not self._sentence.quarantine:
+            self._sentence = event
+
+    def _condemn_waiting(self, event: Condemned, _: float) -> None:
+        if event.quarantine and not self.held:
+            self._rest(event.reason)
+
+    def _pardon_ending(self, _: Pardoned, __: float) -> None:
+        """The process is on its way out and no success; it comes back as after a crash."""
+        if self._sentence is not None:
+            self._sentence = replace(self._sentence, quarantine=False)
+
+    def _pardon(self, _: Pardoned, now: float) -> None:
+        if self.held:
+            self.on_probation = True
+            self._spawn(now, "pardoned")
+
     def _exited(self, event: Exited, now: float) -> None:
         if not self.wanted:
-            self._move(WorkerState.STOPPED, None, _how(event.code))
+            self._move(WorkerState.STOPPED, None, _how(event))
+        elif self._sentence is not None and self._sentence.quarantine:
+            self._rest(self._sentence.reason)
         elif self._asked:
-            self._spawn(now, f"{_how(event.code)}; restart asked")
+            self._spawn(now, f"{_how(event)}; restart asked")
         else:
             self._crashed(event, now)
 
@@ -218,14 +271,20 @@ class WorkerMachine:
         self.crashes = [*self.policy.recent(self.crashes, now), now]
         restart = self.policy.after(len(self.crashes), on_probation=self.on_probation, rng=self.rng)
         state = WorkerState.QUARANTINED if restart.quarantined else WorkerState.BACKOFF
-        reason = f"{_how(event.code)} (crash {len(self.crashes)}); again in {restart.delay_s:.1f} s"
+        how = _how(event) if self._sentence is None else self._sentence.reason
+        reason = f"{how} (crash {len(self.crashes)}); again in {restart.delay_s:.1f} s"
         self._move(state, now + restart.delay_s, reason)
 
     def _forgive(self) -> None:
         self.crashes, self.on_probation = [], False
 
+    def _rest(self, reason: str) -> None:
+        self.held = True
+        self._move(WorkerState.QUARANTINED, None, reason)
+
     def _spawn(self, now: float, reason: str) -> None:
         self._asked, self._probe_failures = False, 0
+        self._sentence, self.held = None, False
         self._move(WorkerState.STARTING, now + self.timings.start_timeout_s, reason)
         self._effects.append(Spawn())
 
@@ -238,8 +297,9 @@ class WorkerMachine:
         self._effects.append(Announce(old, new, reason))
 
 
-def _how(code: int) -> str:
-    return f"killed by signal {-code}" if code < 0 else f"exited with status {code}"
+def _how(event: Exited) -> str:
+    how = f"killed by signal {-event.code}" if event.code < 0 else f"exited with status {event.code}"
+    return f"{how}: {event.why}" if event.why else how
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,26 +320,34 @@ TABLE: Final[Mapping[tuple[WorkerState, type], Row]] = {
     (_S.BACKOFF,     StartRequested): Row(_M._start,       (_S.STARTING,)),
     (_S.BACKOFF,     DeadlinePassed): Row(_M._start_again, (_S.STARTING,)),
     (_S.BACKOFF,     StopRequested):  Row(_M._give_up,     (_S.STOPPED,)),
+    (_S.BACKOFF,     Condemned):      Row(_M._condemn_waiting, (_S.QUARANTINED,)),
     (_S.QUARANTINED, StartRequested): Row(_M._start,       (_S.STARTING,)),
     (_S.QUARANTINED, DeadlinePassed): Row(_M._start_again, (_S.STARTING,)),
     (_S.QUARANTINED, StopRequested):  Row(_M._give_up,     (_S.STOPPED,)),
+    (_S.QUARANTINED, Condemned):      Row(_M._condemn_waiting),
+    (_S.QUARANTINED, Pardoned):       Row(_M._pardon,      (_S.STARTING,)),
     (_S.STARTING,    Probed):         Row(_M._probed_while_starting, (_S.READY,)),
     (_S.STARTING,    DeadlinePassed): Row(_M._too_slow,    (_S.STOPPING,)),
     (_S.STARTING,    StopRequested):  Row(_M._stop,        (_S.STOPPING,)),
     (_S.STARTING,    Exited):         Row(_M._exited,      _GONE),
+    (_S.STARTING,    Condemned):      Row(_M._condemn,     (_S.STOPPING,)),
     (_S.READY,       Probed):         Row(_M._probed_while_ready, (_S.STOPPING,)),
     (_S.READY,       DeadlinePassed): Row(_M._proved_stable),
     (_S.READY,       StopRequested):  Row(_M._drain,       (_S.DRAINING, _S.STOPPING)),
     (_S.READY,       Exited):         Row(_M._exited,      _GONE),
+    (_S.READY,       Condemned):      Row(_M._condemn,     (_S.STOPPING,)),
     (_S.DRAINING,    StartRequested): Row(_M._want),
     (_S.DRAINING,    StopRequested):  Row(_M._stop_draining, (_S.STOPPING,)),
     (_S.DRAINING,    Idle):           Row(_M._drained,     (_S.STOPPING,)),
     (_S.DRAINING,    DeadlinePassed): Row(_M._too_slow,    (_S.STOPPING,)),
     (_S.DRAINING,    Exited):         Row(_M._exited,      _GONE),
+    (_S.DRAINING,    Condemned):      Row(_M._condemn,     (_S.STOPPING,)),
     (_S.STOPPING,    StartRequested): Row(_M._want),
     (_S.STOPPING,    StopRequested):  Row(_M._unwant),
     (_S.STOPPING,    DeadlinePassed): Row(_M._kill),
     (_S.STOPPING,    Exited):         Row(_M._exited,      _GONE),
+    (_S.STOPPING,    Condemned):      Row(_M._condemn_ending),
+    (_S.STOPPING,    Pardoned):       Row(_M._pardon_ending),
 }
 # fmt: on
 
@@ -288,7 +356,8 @@ IGNORED: Final[frozenset[tuple[WorkerState, type]]] = frozenset(
     + [(state, Idle) for state in _S if state is not _S.DRAINING]
     + [(state, StartRequested) for state in (_S.STARTING, _S.READY)]
     + [(state, Exited) for state in (_S.STOPPED, _S.BACKOFF, _S.QUARANTINED)]
-    + [(_S.STOPPED, StopRequested), (_S.STOPPED, DeadlinePassed)]
+    + [(state, Pardoned) for state in _S if state not in (_S.QUARANTINED, _S.STOPPING)]
+    + [(_S.STOPPED, StopRequested), (_S.STOPPED, Condemned), (_S.STOPPED, DeadlinePassed)]
 )
 """Events that may arrive and mean nothing. Spelled out, so that a new event or state does not quietly
 become "do nothing"."""

@@ -62,6 +62,24 @@ FAULTS: Final = {
     "terminate without signal": ("self._effects.append(Terminate())", ""),
     "spawns twice": ("self._effects.append(Spawn())", "self._effects += [Spawn(), Spawn()]"),
     "crash not remembered": ("self.crashes = [*self.policy.recent(self.crashes, now), now]", "pass"),
+    "condemned and not ended": (
+        "(_S.READY,       Condemned):      Row(_M._condemn,     (_S.STOPPING,)),",
+        "",
+    ),
+    "sentence forgotten": ("elif self._sentence is not None and self._sentence.quarantine:", "elif False:"),
+    "sentence outlives the process": ("self._sentence, self.held = None, False", "self.held = False"),
+    "held for a time": (
+        "self._move(WorkerState.QUARANTINED, None, reason)",
+        "self._move(WorkerState.QUARANTINED, self.policy.quarantine_delay_s, reason)",
+    ),
+    "never pardoned": ("(_S.QUARANTINED, Pardoned):       Row(_M._pardon,      (_S.STARTING,)),", ""),
+    "pardon without probation": ("if self.held:\n            self.on_probation = True", "if self.held:"),
+    "lost while it waits": (
+        "(_S.BACKOFF,     Condemned):      Row(_M._condemn_waiting, (_S.QUARANTINED,)),",
+        "",
+    ),
+    "lost while it ends": ("(_S.STOPPING,    Condemned):      Row(_M._condemn_ending),", ""),
+    "pardon lost while it ends": ("(_S.STOPPING,    Pardoned):       Row(_M._pardon_ending),", ""),
     "crashes never grow old": ("*self.policy.recent(self.crashes, now), now", "*self.crashes, now"),
 }
 

@@ -39,6 +39,9 @@ class WorkerLife(RuleBasedStateMachine):
         self.crashes: list[float] = []
         self.probation = False
         self.failed_probes = 0
+        self.sentenced: bool | None = None
+        """To quarantine or not; None while the process is not condemned."""
+        self.held = False
 
     def feed(self, event: object) -> list[Any]:
         """Hand the event over and hold every effect against what may be done now."""
@@ -59,7 +62,9 @@ class WorkerLife(RuleBasedStateMachine):
             case m.Spawn():
                 assert not self.alive, "two processes on one device"
                 assert self.wanted, "spawned what nobody wants"
+                assert not self.held, "a quarantine ends by pardon or by an operator's start alone"
                 self.alive, self.asked, self.terminated, self.failed_probes = True, False, False, 0
+                self.sentenced = None
             case m.Terminate():
                 assert self.alive, "SIGTERM to nobody"
                 assert not self.terminated, "SIGTERM twice"
@@ -121,6 +126,9 @@ class WorkerLife(RuleBasedStateMachine):
         effects = self.feed(self.module.Exited(code))
         if not self.wanted:
             assert self.machine.state is WorkerState.STOPPED
+        elif self.sentenced:
+            assert self.machine.state is WorkerState.QUARANTINED, "a lost GPU is not tried again"
+            self.held = True
         elif not crash:
             assert self.module.Spawn() in effects, "an asked restart waits for nothing"
         else:
@@ -171,13 +179,39 @@ class WorkerLife(RuleBasedStateMachine):
         """Somebody asks for a start."""
         self.wanted = True
         if not self.alive:
-            self.crashes, self.probation = [], False
+            self.crashes, self.probation, self.held = [], False, False
         self.feed(self.module.StartRequested())
         assert self.alive, "a start that starts nothing"
+
+    @rule(quarantine=st.booleans())
+    def condemn(self, *, quarantine: bool) -> None:
+        """What it computes on fails."""
+        was = self.machine.state
+        self.feed(self.module.Condemned("lost", quarantine=quarantine))
+        if self.alive:
+            assert self.machine.state is WorkerState.STOPPING, "condemned and not ended"
+            self.sentenced = quarantine or bool(self.sentenced)
+        elif quarantine and was in WAITING:
+            assert self.machine.state is WorkerState.QUARANTINED
+            self.held = True
+
+    @precondition(lambda self: self.held or self.sentenced)
+    @rule()
+    def pardon(self) -> None:
+        """What it was condemned for is over."""
+        held, self.held = self.held, False
+        if held:
+            self.probation = True
+        self.feed(self.module.Pardoned())
+        if held:
+            assert self.alive, "a pardon that starts nothing"
+        elif self.sentenced:
+            self.sentenced = False
 
     @rule(drain=st.booleans())
     def stop(self, *, drain: bool) -> None:
         """Somebody asks for a stop."""
+        self.held = False
         self.wanted, self.asked = False, self.alive
         before = self.machine.deadline
         was = self.machine.state
@@ -206,7 +240,7 @@ class WorkerLife(RuleBasedStateMachine):
     def nothing_waits_for_ever(self) -> None:
         """Only a stopped or a blameless ready worker has no deadline."""
         blameless = self.machine.state is WorkerState.READY and not (self.crashes or self.probation)
-        rests = blameless or self.machine.state is WorkerState.STOPPED
+        rests = blameless or self.held or self.machine.state is WorkerState.STOPPED
         assert (self.machine.deadline is None) == rests, (self.machine.state, self.machine.deadline)
 
     @invariant()

@@ -11,8 +11,10 @@ from supervisor.core.worker import (
     IGNORED,
     TABLE,
     Announce,
+    Condemned,
     DeadlinePassed,
     Exited,
+    Pardoned,
     Probed,
     Spawn,
     StartRequested,
@@ -135,3 +137,40 @@ def test_jitter_stays_within_its_share() -> None:
     assert min(delays) >= 0.4
     assert max(delays) <= 0.6
     assert max(delays) - min(delays) > 0.1
+
+
+def test_a_worker_on_a_lost_gpu_rests_until_it_is_pardoned() -> None:
+    """No time heals a lost card, so no deadline starts it; once the card is back it starts at once."""
+    worker = ready()
+    assert Terminate() in worker.handle(Condemned("GPU 0 is lost", quarantine=True), 1.0)
+    announce = worker.handle(Exited(-9), 2.0)[0]
+    assert (worker.state, worker.deadline, worker.crashes) == (WorkerState.QUARANTINED, None, [])
+    assert isinstance(announce, Announce)
+    assert announce.reason == "GPU 0 is lost"
+    assert Spawn() in worker.handle(Pardoned(), 3.0)
+
+
+def test_a_condemned_worker_that_is_not_quarantined_restarts_with_backoff() -> None:
+    """Five times in a row is a crash loop, as with any other cause; the reason is the sentence's."""
+    worker = ready()
+    worker.handle(Condemned("2 more uncorrected memory errors"), 1.0)
+    announce = worker.handle(Exited(-15), 2.0)[0]
+    assert isinstance(announce, Announce)
+    assert announce.reason.startswith("2 more uncorrected memory errors (crash 1); again in")
+    assert worker.state is WorkerState.BACKOFF
+
+
+def test_a_pardon_does_not_end_a_crash_loops_quarantine() -> None:
+    """It was not sent there for its GPU."""
+    worker = machine(RestartPolicy(quarantine_crashes=1))
+    worker.handle(StartRequested(), 0.0)
+    worker.handle(Exited(1), 0.0)
+    assert worker.handle(Pardoned(), 1.0) == []
+    assert worker.state is WorkerState.QUARANTINED
+
+
+def test_what_is_known_of_an_end_stands_in_its_reason() -> None:
+    """A kill by the kernel for lack of memory is no crash of the program."""
+    announce = ready().handle(Exited(-9, "the kernel killed it because memory ran out"), 1.0)[0]
+    assert isinstance(announce, Announce)
+    assert announce.reason.startswith("killed by signal 9: the kernel killed it because memory ran out")
