@@ -25,6 +25,7 @@ from gateway.fleet import Fleet
 from gateway.fleet_link import follow
 from gateway.http.admin import AdminHandlers
 from gateway.http.app import admin_application, client_application, error_body
+from gateway.http.door import Door, most_clients
 from gateway.http.inference import InferenceHandlers
 from gateway.http.listing import ListingHandlers
 from gateway.http.origins import Origins
@@ -197,7 +198,13 @@ async def _listen(runners: tuple[web.AppRunner, web.AppRunner], ports: Ports) ->
     clients, operator = runners
     for runner in runners:
         await runner.setup()
-    await web.SockSite(clients, ports.listener).start()
+    descriptors = host.most_descriptors()
+    site: web.BaseSite = (
+        web.SockSite(clients, ports.listener)
+        if descriptors is None
+        else Door(clients, ports.listener, most=most_clients(descriptors))
+    )
+    await site.start()
     if not host.has_unix_sockets():
         _log.warning("no administration: this system has no unix sockets")
         return

@@ -21,6 +21,9 @@ from supervisor.contract.runtime_dir import GATEWAY_SOCKET, LOCK
 _SOCKET_PATH_BYTES: Final = 103
 """What the shortest sockaddr_un holds, less the closing NUL: that of macOS."""
 
+_UNLIMITED_DESCRIPTORS: Final = 2**20
+"""macOS says so; more clients than this have other troubles."""
+
 
 class DirectoryError(Exception):
     """The runtime directory cannot be used; the text says why and what to do."""
@@ -55,6 +58,16 @@ def raise_file_limit() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):  # macOS says unlimited and does not mean it
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def most_descriptors() -> int | None:
+    """Return how many descriptors this process may have; None on Windows, where nobody counts them."""
+    try:
+        resource = importlib.import_module("resource")
+    except ImportError:
+        return None
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return int(allowed) if allowed != resource.RLIM_INFINITY else _UNLIMITED_DESCRIPTORS
 
 
 def user_id() -> int:

@@ -34,16 +34,18 @@ ErrorBody = Callable[[str, int, str], bytes]
 _log = structlog.get_logger("edge")
 
 
-class _Protocol(web.RequestHandler):
+class ClientProtocol(web.RequestHandler):
     """One connection."""
 
     def __init__(self, manager: ClientServer, **settings: Any) -> None:  # noqa: ANN401 -- aiohttp's own
         super().__init__(manager, **settings)
+        self._server = manager
         self._error_body = manager.error_body
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let the system notice a client that is gone, or stopped to read."""
         super().connection_made(transport)
+        self._server.open.add(self)
         connection = transport.get_extra_info("socket")
         if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
             return
@@ -51,6 +53,17 @@ class _Protocol(web.RequestHandler):
             option = getattr(socket, name, None)  # not every system has each
             if option is not None:
                 connection.setsockopt(socket.IPPROTO_TCP, option, value)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Make room for another."""
+        super().connection_lost(exc)
+        self._server.open.discard(self)
+        self._server.on_closed()
+
+    def silent_since(self) -> float | None:
+        """Return since when nothing is asked here, on the event loop's clock; None of one that is at work."""
+        waits = self._waiter is not None and not self._waiter.done() and not self._messages
+        return self._next_keepalive_close_time - IDLE_S if waits else None
 
     def handle_error(
         self,
@@ -88,11 +101,15 @@ class ClientServer(web.Server):
             **settings,
         )
         self.error_body = error_body
+        self.open: set[ClientProtocol] = set()
+        """Every connection there is."""
+        self.on_closed: Callable[[], None] = lambda: None
+        """Called when one has ended."""
         self._settings = settings
 
     def __call__(self) -> web.RequestHandler:
         """Return the protocol of a new connection."""
-        return _Protocol(self, loop=asyncio.get_running_loop(), **self._settings)
+        return ClientProtocol(self, loop=asyncio.get_running_loop(), **self._settings)
 
 
 class ClientRunner(web.AppRunner):
