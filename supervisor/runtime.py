@@ -16,14 +16,16 @@ import structlog
 
 from supervisor.contract.fleet import FleetSnapshot, WorkerState, WorkerStatus
 from supervisor.core.backoff import RestartPolicy
-from supervisor.core.fleet import moved, spawned, with_status
+from supervisor.core.fleet import Note, moved, noted, spawned, with_status
 from supervisor.core.worker import (
     Announce,
+    Condemned,
     DeadlinePassed,
     Effect,
     Event,
     Exited,
     Kill,
+    Pardoned,
     Probed,
     Spawn,
     StartRequested,
@@ -67,6 +69,8 @@ class _Child:
     process: Process | None = None
     timer: asyncio.TimerHandle | None = None
     probing: asyncio.Task[None] | None = None
+    notes: dict[str, Note] = field(default_factory=dict)
+    """By who tells."""
 
 
 _Waiting: TypeAlias = tuple[Callable[[Mapping[str, WorkerState]], bool], asyncio.Future[None]]
@@ -84,6 +88,8 @@ class Runtime:
     wall_clock: Callable[[], float]
     """Unix seconds, for people; deadlines are the event loop's monotonic ones."""
     rng: Random
+    cause_of_death: Callable[[str, int], str] = lambda _name, _code: ""
+    """What is known of the end of a process that nobody here ended: its name and status are given."""
     _children: dict[str, _Child] = field(default_factory=dict)
     _waiting: list[_Waiting] = field(default_factory=list)
 
@@ -99,6 +105,25 @@ class Runtime:
         for name in stopping:
             self._feed(self._children[name], StopRequested(drain=False))
         await self.wait_until(lambda states: all(states[name] is WorkerState.STOPPED for name in stopping))
+
+    def condemn(self, name: str, reason: str, *, quarantine: bool = False) -> None:
+        """End a worker that must not go on; with `quarantine` it rests until `pardon`."""
+        if (child := self._children.get(name)) is not None:
+            self._feed(child, Condemned(reason, quarantine=quarantine))
+
+    def pardon(self, name: str) -> None:
+        """Let a worker that was sent to quarantine run again; others are left as they are."""
+        if (child := self._children.get(name)) is not None:
+            self._feed(child, Pardoned())
+
+    def note(self, name: str, source: str, note: Note) -> None:
+        """Tell what `source` knows of a worker, in place of what it told before."""
+        if (child := self._children.get(name)) is not None:
+            child.notes[source] = note
+            before = self.fleet
+            self._change(name, lambda status: noted(status, child.notes.values()))
+            if self.fleet is not before:
+                self.publish(self.fleet)
 
     def kill(self) -> None:
         """End everything now; `stop` then has nothing left to wait for."""
@@ -178,7 +203,9 @@ class Runtime:
         child.process = None
         if child.probing is not None:
             child.probing.cancel()
-        self._feed(child, Exited(code))
+        ended_here = child.machine.state is WorkerState.STOPPING
+        why = "" if ended_here else self.cause_of_death(child.job.name, code)
+        self._feed(child, Exited(code, why))
 
     async def _probe(self, child: _Child, probe: Probe) -> None:
         await wait_until_ready(probe)
@@ -193,5 +220,5 @@ class Runtime:
     def _change(self, name: str, change: Callable[[WorkerStatus], WorkerStatus]) -> None:
         """Write the next snapshot; the gateway runs like a worker but is none of the fleet."""
         for status in self.fleet.workers:
-            if status.worker == name:
-                self.fleet = with_status(self.fleet, change(status))
+            if status.worker == name and (changed := change(status)) != status:
+                self.fleet = with_status(self.fleet, changed)

@@ -75,7 +75,7 @@ class WorkerStatus(BaseModel):
     keep_alive_s: float | None
     """Seconds an idle model stays loaded unless a request says otherwise; None is for ever."""
     memory_bytes: int
-    """What the models on this worker may take together."""
+    """What the models on this worker may take together, now: `withheld_bytes` are taken off already."""
     models: tuple[str, ...] | None
     """Names this worker is dedicated to; None is any."""
     store: str = ""
@@ -83,6 +83,11 @@ class WorkerStatus(BaseModel):
     Empty when nobody told: a worker that somebody else runs has a store of its own."""
     prunes: bool = False
     """It may delete what nothing in its store refers to; what replaces models is best done by this one."""
+    condition: str = ""
+    """What is not as it should be with what it computes on, for people, whatever state it is in: memory
+    that others took, a GPU that throttles. Empty while all is well."""
+    withheld_bytes: int = 0
+    """How much less memory it has than it was given, while that lasts."""
 
 
 class FleetSnapshot(BaseModel):
@@ -94,6 +99,8 @@ class FleetSnapshot(BaseModel):
     boot_id: str
     """Changes with every start of the supervisor."""
     generation: int
+    settings: int = 0
+    """How often the configuration was accepted: a gateway that runs with an older one takes the newer."""
     workers: tuple[WorkerStatus, ...]
 
 

@@ -6,10 +6,21 @@ Decides what a snapshot says after a move or a spawn. Does not know who reads it
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from supervisor.contract.fleet import FleetSnapshot, WorkerState, WorkerStatus
 from supervisor.core.spec import WorkerSpec
 from supervisor.core.worker import ALIVE, Announce
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What one who watches has to tell of a worker."""
+
+    text: str = ""
+    """A sentence for people; empty when all is well."""
+    withheld_bytes: int = 0
+    """Memory that its models cannot have for now."""
 
 
 def first_snapshot(boot_id: str, specs: Iterable[WorkerSpec], *, since_unix: float) -> FleetSnapshot:
@@ -32,6 +43,23 @@ def spawned(status: WorkerStatus, *, pid: int, port: int) -> WorkerStatus:
     base_url = f"http://127.0.0.1:{port}"
     update = {"pid": pid, "base_url": base_url, "incarnation": status.incarnation + 1}
     return status.model_copy(update=update)
+
+
+def noted(status: WorkerStatus, notes: Iterable[Note]) -> WorkerStatus:
+    """Return the status with what is told of the worker now, by whomever; it may be the same one."""
+    told = tuple(notes)
+    withheld = min(max((note.withheld_bytes for note in told), default=0), given_bytes(status))
+    update: dict[str, object] = {
+        "condition": "; ".join(note.text for note in told if note.text),
+        "withheld_bytes": withheld,
+        "memory_bytes": given_bytes(status) - withheld,
+    }
+    return status.model_copy(update=update)
+
+
+def given_bytes(status: WorkerStatus) -> int:
+    """Return the memory that the worker was given, before anything was withheld."""
+    return status.memory_bytes + status.withheld_bytes
 
 
 def with_status(snapshot: FleetSnapshot, status: WorkerStatus) -> FleetSnapshot:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from supervisor.contract.fleet import WorkerState
-from supervisor.core.fleet import first_snapshot, moved, spawned, with_status
+from supervisor.core.fleet import Note, first_snapshot, moved, noted, spawned, with_status
 from supervisor.core.worker import Announce
 from tests.support.fake_engine import fake_spec
 
@@ -46,3 +46,12 @@ def test_each_change_is_a_new_generation_and_leaves_the_others_alone() -> None:
     fleet = with_status(FLEET, STARTED)
     assert fleet.generation == FLEET.generation + 1
     assert fleet.workers == (STARTED, FLEET.workers[1])
+
+
+def test_what_watchers_tell_stands_together_and_memory_comes_back() -> None:
+    """Each tells its own part; what is withheld is given back when nobody withholds it any more."""
+    given = STARTED.memory_bytes
+    told = noted(STARTED, [Note("GPU 0 throttles"), Note("pid 7 took 1 GiB", withheld_bytes=100), Note()])
+    assert (told.condition, told.memory_bytes) == ("GPU 0 throttles; pid 7 took 1 GiB", given - 100)
+    assert noted(told, [Note(withheld_bytes=given * 2)]).memory_bytes == 0
+    assert noted(told, [Note()]) == STARTED
