@@ -87,6 +87,11 @@ class Fleet:
         self._own = snapshot
         self._merge()
 
+    @property
+    def own(self) -> FleetSnapshot | None:
+        """What the supervisor told last; None before that."""
+        return self._own
+
     def on_external(self, statuses: Sequence[WorkerStatus]) -> None:
         """Take what is known of the workers that somebody else runs, whole."""
         self._external = tuple(statuses)

@@ -23,6 +23,7 @@ from gateway.scheduling.residency import WorkerResidency
 from gateway.scheduling.settling import settle
 from gateway.scheduling.state import State
 from gateway.scheduling.types import (
+    Adopted,
     Answering,
     Arrived,
     DeadlinePassed,
@@ -77,6 +78,10 @@ class Scheduler:
         model = self._state.models.get(variant)
         return len(model.queue) if model is not None else 0
 
+    def leases_on(self, instance: Instance) -> int:
+        """How many requests hold a slot of that process, also of a model that it was seen to have lost."""
+        return sum(lease.replica.worker.instance == instance for lease in self._state.leases.values())
+
     @property
     def total_queued(self) -> int:
         """How many requests wait in all."""
@@ -100,6 +105,8 @@ def _take(state: State, event: Event, now: float) -> None:  # noqa: C901 -- one 
     match event:
         case Arrived():
             events.arrived(state, event, now)
+        case Adopted():
+            events.adopted(state, event, now)
         case Answering():
             events.answering(state, event, now)
         case Left() | Finished():

@@ -1,7 +1,8 @@
 """Tells whoever connects what the fleet looks like: the current snapshot at once, then each change.
 
 Decides how news reach a slow reader: it gets the newest when it can read again, and never delays the
-others. What a snapshot says is decided elsewhere; lines from readers are ignored.
+others. Gateways tell back what they know: the last report of each that is connected counts. What snapshots
+and reports say is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -9,11 +10,17 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import structlog
+
 from supervisor.contract.fleet import FleetSnapshot, encode
+from supervisor.contract.reports import LONGEST_REPORT_BYTES, Hung, Known, ReportError, decode_report
+
+_log = structlog.stdlib.get_logger(__name__)
 
 
 class _Reader(asyncio.Protocol):
@@ -23,6 +30,8 @@ class _Reader(asyncio.Protocol):
         self._server = server
         self._paused = self._behind = False
         self._transport: asyncio.WriteTransport | None = None
+        self._begun = b""
+        self.known: Known | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.WriteTransport)
@@ -33,6 +42,27 @@ class _Reader(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
         self._server.readers.discard(self)
+        if self.known is not None:
+            self._server.tell_known()
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._begun = (self._begun + data).split(b"\n")
+        try:
+            for line in lines:
+                self._take(line)
+        except ReportError as error:
+            _log.error("a gateway's report is not understood", error=str(error))
+        if len(self._begun) > LONGEST_REPORT_BYTES:
+            _log.error("a gateway's report is too long", most_bytes=LONGEST_REPORT_BYTES)
+            self.close()
+
+    def _take(self, line: bytes) -> None:
+        told = decode_report(line)
+        if isinstance(told, Hung):
+            self._server.on_hung(told)
+        else:
+            self.known = told
+            self._server.tell_known()
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -61,6 +91,10 @@ class SnapshotServer:
     path: Path
     line: bytes
     """The current snapshot as it is sent."""
+    on_known: Callable[[tuple[Known, ...]], None] = lambda _: None
+    """Gets what every gateway that is connected knows, whenever that changed."""
+    on_hung: Callable[[Hung], None] = lambda _: None
+    """Gets each report of a worker that answers no more."""
     readers: set[_Reader] = field(default_factory=set)
     _server: asyncio.Server | None = None
 
@@ -81,6 +115,10 @@ class SnapshotServer:
         self.line = encode(snapshot)
         for reader in self.readers:
             reader.tell(self.line)
+
+    def tell_known(self) -> None:
+        """Tell what the gateways know now."""
+        self.on_known(tuple(reader.known for reader in self.readers if reader.known is not None))
 
     def close(self) -> None:
         """Stop listening and remove the socket."""
