@@ -40,6 +40,11 @@ class StopRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainCancelled:
+    """Whoever had it drained wants it to serve on, with the process that it has."""
+
+
+@dataclass(frozen=True, slots=True)
 class Probed:
     """The readiness probe was answered, or not."""
 
@@ -80,10 +85,21 @@ class DeadlinePassed:
     """The time in `WorkerMachine.deadline` has come."""
 
 
-Event = StartRequested | StopRequested | Probed | Idle | Exited | Condemned | Pardoned | DeadlinePassed
+Event = (
+    StartRequested
+    | StopRequested
+    | DrainCancelled
+    | Probed
+    | Idle
+    | Exited
+    | Condemned
+    | Pardoned
+    | DeadlinePassed
+)
 EVENTS: Final[tuple[type, ...]] = (
     StartRequested,
     StopRequested,
+    DrainCancelled,
     Probed,
     Idle,
     Exited,
@@ -208,11 +224,13 @@ class WorkerMachine:
         if not event.drain:  # asking twice does not shorten a drain, asking without one does
             self._terminate("stop asked", now)
 
+    def _serve_on(self, _: DrainCancelled, now: float) -> None:
+        self.wanted, self._asked = True, False
+        self._move(WorkerState.READY, self._pardon_at(now), "drain cancelled")
+
     def _probed_while_starting(self, event: Probed, now: float) -> None:
         if event.ok:
-            stained = bool(self.crashes) or self.on_probation
-            deadline = now + self.policy.stable_after_s if stained else None
-            self._move(WorkerState.READY, deadline, "probe answered")
+            self._move(WorkerState.READY, self._pardon_at(now), "probe answered")
 
     def _probed_while_ready(self, event: Probed, now: float) -> None:
         self._probe_failures = 0 if event.ok else self._probe_failures + 1
@@ -274,6 +292,11 @@ class WorkerMachine:
         how = _how(event) if self._sentence is None else self._sentence.reason
         reason = f"{how} (crash {len(self.crashes)}); again in {restart.delay_s:.1f} s"
         self._move(state, now + restart.delay_s, reason)
+
+    def _pardon_at(self, now: float) -> float | None:
+        """Return when a worker that is ready now has proved stable; None when there is nothing to forgive."""
+        stained = bool(self.crashes) or self.on_probation
+        return now + self.policy.stable_after_s if stained else None
 
     def _forgive(self) -> None:
         self.crashes, self.on_probation = [], False
@@ -338,6 +361,7 @@ TABLE: Final[Mapping[tuple[WorkerState, type], Row]] = {
     (_S.READY,       Condemned):      Row(_M._condemn,     (_S.STOPPING,)),
     (_S.DRAINING,    StartRequested): Row(_M._want),
     (_S.DRAINING,    StopRequested):  Row(_M._stop_draining, (_S.STOPPING,)),
+    (_S.DRAINING,    DrainCancelled): Row(_M._serve_on,    (_S.READY,)),
     (_S.DRAINING,    Idle):           Row(_M._drained,     (_S.STOPPING,)),
     (_S.DRAINING,    DeadlinePassed): Row(_M._too_slow,    (_S.STOPPING,)),
     (_S.DRAINING,    Exited):         Row(_M._exited,      _GONE),
@@ -353,7 +377,7 @@ TABLE: Final[Mapping[tuple[WorkerState, type], Row]] = {
 
 IGNORED: Final[frozenset[tuple[WorkerState, type]]] = frozenset(
     [(state, Probed) for state in _S if state not in (_S.STARTING, _S.READY)]
-    + [(state, Idle) for state in _S if state is not _S.DRAINING]
+    + [(state, event) for state in _S if state is not _S.DRAINING for event in (Idle, DrainCancelled)]
     + [(state, StartRequested) for state in (_S.STARTING, _S.READY)]
     + [(state, Exited) for state in (_S.STOPPED, _S.BACKOFF, _S.QUARANTINED)]
     + [(state, Pardoned) for state in _S if state not in (_S.QUARANTINED, _S.STOPPING)]

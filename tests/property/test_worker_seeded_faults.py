@@ -47,7 +47,7 @@ FAULTS: Final = {
     "never forgiven": ("(_S.READY,       DeadlinePassed): Row(_M._proved_stable),", ""),
     "forgiven when ready": (
         "stained = bool(self.crashes) or self.on_probation",
-        "self._forgive()\n            stained = False",
+        "self._forgive()\n        stained = False",
     ),
     "probation forgotten": (
         "self.on_probation = self.on_probation or self.state is WorkerState.QUARANTINED",
@@ -57,6 +57,14 @@ FAULTS: Final = {
     "stop lost while stopping": ("(_S.STOPPING,    StopRequested):  Row(_M._unwant),", ""),
     "stop lost in backoff": ("(_S.BACKOFF,     StopRequested):  Row(_M._give_up,     (_S.STOPPED,)),", ""),
     "second drain cuts the first": ("if not event.drain:  #", "if True:  #"),
+    "cancelled drain ends the process": (
+        "(_S.DRAINING,    DrainCancelled): Row(_M._serve_on,    (_S.READY,)),",
+        "(_S.DRAINING,    DrainCancelled): Row(_M._drained,    (_S.STOPPING,)),",
+    ),
+    "cancelled drain forgives the next crash": (
+        "self.wanted, self._asked = True, False\n        self._move(WorkerState.READY",
+        "self.wanted = True\n        self._move(WorkerState.READY",
+    ),
     "drain never ends": ("(_S.DRAINING,    DeadlinePassed): Row(_M._too_slow,    (_S.STOPPING,)),", ""),
     "silent move": ("self._effects.append(Announce(old, new, reason))", ""),
     "terminate without signal": ("self._effects.append(Terminate())", ""),

@@ -173,6 +173,15 @@ class WorkerLife(RuleBasedStateMachine):
         if again:
             self.stop(drain=True)
 
+    @precondition(lambda self: self.machine.state is WorkerState.READY)
+    @rule(crashes=st.booleans())
+    def drains_and_serves_on(self, *, crashes: bool) -> None:
+        """Somebody has second thoughts; what happens then is as if there had been no drain."""
+        self.stop(drain=True)
+        self.cancel_drain()
+        if crashes:
+            self.exits(1)
+
     @precondition(lambda self: not self.alive or not self.wanted)
     @rule()
     def start(self) -> None:
@@ -222,6 +231,17 @@ class WorkerLife(RuleBasedStateMachine):
             assert self.machine.state is WorkerState.STOPPING, "told to stop without drain"
         if was is self.machine.state:
             assert self.machine.deadline == before, "asking twice must not postpone the end"
+
+    @rule()
+    def cancel_drain(self) -> None:
+        """Somebody wants it to serve on."""
+        was = self.machine.state
+        self.feed(self.module.DrainCancelled())
+        if was is WorkerState.DRAINING:
+            assert self.machine.state is WorkerState.READY, "it need not end any more"
+            self.wanted, self.asked, self.ready_since = True, False, self.now
+        else:
+            assert self.machine.state is was
 
     @rule()
     def idle(self) -> None:

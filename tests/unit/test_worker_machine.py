@@ -13,6 +13,7 @@ from supervisor.core.worker import (
     Announce,
     Condemned,
     DeadlinePassed,
+    DrainCancelled,
     Exited,
     Pardoned,
     Probed,
@@ -104,6 +105,16 @@ def test_a_restart_that_was_asked_for_is_no_crash() -> None:
     worker.handle(StartRequested(), 1.0)
     assert Spawn() in worker.handle(Exited(0), 2.0)
     assert worker.crashes == []
+
+
+def test_a_cancelled_drain_leaves_nothing_behind() -> None:
+    """The process serves on, and its next exit is its own fault again."""
+    worker = ready()
+    worker.handle(StopRequested(), 1.0)
+    worker.handle(DrainCancelled(), 2.0)
+    assert (worker.state, worker.deadline) == (WorkerState.READY, None)
+    worker.handle(Exited(1), 3.0)
+    assert (worker.state, len(worker.crashes)) == (WorkerState.BACKOFF, 1)
 
 
 def test_a_hanging_start_is_ended_and_counts_as_a_crash() -> None:
