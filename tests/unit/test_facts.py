@@ -10,7 +10,7 @@ from gateway.surfaces.identity import Caller, is_placeholder
 from gateway.surfaces.ollama import OllamaSurface
 from gateway.surfaces.openai import OpenAISurface
 from gateway.surfaces.prompts import IMAGE_TOKENS
-from gateway.surfaces.surface import Facts
+from gateway.surfaces.surface import MAX_DEPTH, Facts
 
 KEY = "sk-8f2b61c04e5d4b7f9a"
 HASH = sha256(KEY.encode()).hexdigest()[:12]
@@ -153,7 +153,8 @@ def test_texts_to_embed_are_read_one_by_one() -> None:
     assert facts({"prompt": "a" * 40}, "/api/generate").longest_prompt_tokens == 10
 
 
-def test_a_body_nested_as_deep_as_json_may_be_is_counted() -> None:
+def test_a_body_nested_as_deep_as_a_body_may_be_is_counted() -> None:
     """What can be parsed can be counted."""
-    nested = b'{"model":"m","messages":' + b"[" * 900 + b"]" * 900 + b"}"
+    depth = MAX_DEPTH - 1
+    nested = b'{"model":"m","messages":' + b"[" * depth + b"]" * depth + b"}"
     assert OllamaSurface().parse("/api/chat", nested).facts.prompt_tokens == 0
