@@ -20,6 +20,7 @@ from gateway.scheduling.residency import (
 from gateway.scheduling.state import AlarmKind, Lease, State, Waiter
 from gateway.scheduling.tenants import PROMPT_SHARE
 from gateway.scheduling.types import (
+    Adopted,
     Answering,
     Arrived,
     Finished,
@@ -52,7 +53,7 @@ UNKNOWN: Final = Rejection(RejectReason.UNKNOWN_MODEL, "no worker serves this mo
 def arrived(state: State, event: Arrived, now: float) -> None:
     """Take a request in, or refuse at the door what can never be served or would overfill the queue."""
     model = state.models.get(event.variant)
-    rejection = _admission(model, returning=bool(event.avoid))
+    rejection = _admission(model, returning=bool(event.avoid) or event.admitted)
     if rejection is not None or model is None:
         state.out.append(Reject(event.request, rejection or UNKNOWN))
         return
@@ -78,6 +79,39 @@ def _admission(model: ModelState | None, *, returning: bool) -> Rejection | None
     if returning or model.free or len(model.queue.waiting) < model.queue_bound:
         return None
     return Rejection(RejectReason.QUEUE_FULL, f"{model.queue_bound} requests wait for this model already")
+
+
+def adopted(state: State, event: Adopted, now: float) -> None:
+    """Count the slot of an answer that another gateway began; a process that is gone computes none."""
+    worker = state.workers.get(event.instance)
+    if worker is None or event.request.request in state.leases:
+        return
+    request = event.request
+    model = state.model(request.variant)
+    replica = worker.replicas.get(request.variant) or _found_busy(worker, model, now)
+    charge = virtual_tokens(model, request)
+    hold_slot(state, replica, Lease(replica, request, event.granted_at, charge, answered=True), now)
+
+
+def _found_busy(worker: WorkerResidency, model: ModelState, now: float) -> Replica:
+    """Return the replica in which another gateway's answers are computed although nobody saw it yet."""
+    replica = enter_replica(worker, model, RESIDENT, now)
+    replica.size_bytes = model.typical_bytes
+    replica.settle()
+    return replica
+
+
+def hold_slot(state: State, replica: Replica, lease: Lease, now: float) -> None:
+    """Have a request hold a slot of the replica from now on."""
+    was_idle, request = not replica.busy, lease.request
+    replica.busy.add(request.request)
+    replica.model.sharing.took(request.tenant, now)
+    replica.unload_asked = False
+    replica.settle_slots()
+    if was_idle:
+        state.settle_worker(replica.worker)
+    state.tenants.charge(request.tenant, lease.charged, now)
+    state.leases[request.request] = lease
 
 
 def virtual_tokens(model: ModelState, request: Arrived) -> float:

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Final
 
 from gateway.scheduling.dispatch import MOST_COMPARED, MOST_TOLD, bounded_load, compare, stranded, usable
-from gateway.scheduling.events import stop_waiting, virtual_tokens
+from gateway.scheduling.events import hold_slot, stop_waiting, virtual_tokens
 from gateway.scheduling.reasons import GrantReason, ReplicaOption, Turn
 from gateway.scheduling.residency import ModelState, Replica
 from gateway.scheduling.state import Lease, State
@@ -134,16 +134,7 @@ def _best(state: State, options: list[tuple[ReplicaOption, Replica]]) -> tuple[R
 
 
 def _take_slot(state: State, replica: Replica, request: Arrived, option: ReplicaOption, now: float) -> None:
-    worker = replica.worker
-    was_idle = not replica.busy
-    replica.busy.add(request.request)
-    replica.model.sharing.took(request.tenant, now)
-    replica.unload_asked = False
-    replica.settle_slots()
-    if was_idle:
-        state.settle_worker(worker)
-    worker.reading[request.request] = option.prompt_s
+    replica.worker.reading[request.request] = option.prompt_s
     charge = virtual_tokens(replica.model, request)
-    state.tenants.charge(request.tenant, charge, now)
-    state.leases[request.request] = Lease(replica, request, now, charge)
+    hold_slot(state, replica, Lease(replica, request, now, charge), now)
     stop_waiting(state, request.request)

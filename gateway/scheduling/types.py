@@ -94,6 +94,20 @@ class Arrived:
     """As far as it can be told from the request."""
     background: bool = False
     """Nobody looks at a screen for it: it counts as one that cannot meet the goal any more."""
+    admitted: bool = False
+    """Another gateway has let it in already: the queue is never too full for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """Another gateway has given the request a slot there, which ends here as any other does.
+
+    Told before the worker may be given anything to do here, so that no slot is given twice.
+    """
+
+    request: Arrived
+    instance: Instance
+    granted_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +203,7 @@ class DeadlinePassed:
 
 Event = (
     Arrived
+    | Adopted
     | Left
     | Answering
     | Finished

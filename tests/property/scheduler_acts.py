@@ -6,7 +6,9 @@ from math import inf
 
 from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.types import (
+    Adopted,
     Answering,
+    Arrived,
     Finished,
     Left,
     Loaded,
@@ -25,6 +27,17 @@ Act = tuple[str, Instance, str]
 """What ends, where, and of which request or model."""
 
 # Clients and answers ------------------------------------------------------------------
+
+
+def adopt(witness: Witness, request: Arrived, instance: Instance) -> None:
+    """Another gateway began the answer and will tell when it ends."""
+    witness.requests[request.request], witness.granted[request.request] = request, instance
+    witness.worlds[instance].running[request.request] = request.variant
+    witness.answering.add(request.request)
+    mean = witness.scheduler.estimates.output_tokens(request.variant)
+    witness.tokens.granted(request, mean, witness.now)
+    granted_at = request.arrived_at + (witness.now - request.arrived_at) / 2
+    assert not witness.feed(Adopted(request, instance, granted_at)), "does something about it"
 
 
 def begin_answer(witness: Witness, request: RequestId) -> None:

@@ -57,6 +57,7 @@ TIGHT: Final = replace(SWAPS, workers=(1,), max_loaded=(3,))
 DEDICATED: Final = replace(SWAPS, workers=(3,), models=(A, B, B), keep_alives_s=(900.0,), looks=True)
 SEEN: Final = replace(SWAPS, workers=(1,), max_loaded=(1, 2), looks=True)
 RETRIES: Final = replace(CROWD, workers=(2,), models=(A, A, A, B))
+HANDOVERS: Final = replace(ANY, workers=(1,), models=(A,), tenants=("ann",), looks=False, failures=False)
 
 
 class Planted(NamedTuple):
@@ -71,8 +72,14 @@ def _planted(scene: Scene, module: str, found: str, replacement: str) -> Planted
 
 
 FAULTS: Final = {
+    "another gateway's answers are not counted": _planted(
+        HANDOVERS,
+        "events",
+        "    worker = state.workers.get(event.instance)\n    if worker is None or",
+        "    worker = None\n    if worker is None or",
+    ),
     "a slot is never freed": _planted(CALM, "events", "replica.busy.discard(request.request)", "pass"),
-    "a grant takes no slot": _planted(CALM, "granting", "replica.busy.add(request.request)", "pass"),
+    "a grant takes no slot": _planted(CALM, "events", "replica.busy.add(request.request)", "pass"),
     "one slot too many": _planted(
         CALM,
         "residency",
@@ -193,7 +200,7 @@ FAULTS: Final = {
         CROWD, "granting", "impatient = waited_s >= policy.patience", "impatient = False"
     ),
     "what was given is forgotten": _planted(
-        CROWD, "granting", "state.tenants.charge(request.tenant, charge, now)", "pass"
+        CROWD, "events", "state.tenants.charge(request.tenant, lease.charged, now)", "pass"
     ),
     "pays for what it never got": _planted(CALM, "events", "elif not lease.answered:", "elif False:"),
     "answers are charged to nobody": _planted(
@@ -201,9 +208,9 @@ FAULTS: Final = {
     ),
     "another tenant pays": _planted(
         CROWD,
-        "granting",
-        "state.tenants.charge(request.tenant, charge, now)",
-        'state.tenants.charge("ann", charge, now)',
+        "events",
+        "state.tenants.charge(request.tenant, lease.charged, now)",
+        'state.tenants.charge("ann", lease.charged, now)',
     ),
     "a tenant's cap is gone": _planted(
         CROWD, "queues", "return self.need - sum(", "return self.need - 0 * sum("
@@ -249,7 +256,7 @@ FAULTS: Final = {
         ANY, "events", "        replica.unload_asked = True\n", ""
     ),
     "an explicit unload hits the next user": _planted(
-        ANY, "granting", "    replica.unload_asked = False\n", ""
+        ANY, "events", "    replica.unload_asked = False\n", ""
     ),
     "a plan whose clients left stays": _planted(
         SWAPS, "settling", "        if not model.coming or model.queue.waiting:", "        if True:"
@@ -270,7 +277,7 @@ FAULTS: Final = {
         RETRIES, "dispatch", "if instance not in request.avoid", "if True"
     ),
     "prompts that are read are not noted": _planted(
-        CALM, "granting", "worker.reading[request.request] = option.prompt_s", "pass"
+        CALM, "granting", "replica.worker.reading[request.request] = option.prompt_s", "pass"
     ),
     "active models drift": _planted(
         CALM,

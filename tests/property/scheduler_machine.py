@@ -154,7 +154,39 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.witness.bounds = {} if bound is None else {pick_of((A, B), pick): bound}
         self.tell_fleet()
 
+    @precondition(lambda self: self.upheavals < self.scene.upheavals)
+    @rule(pick=picks, slots=st.integers(1, 3), busy=st.integers(1, 3))
+    def a_worker_comes_with_answers_of_another_gateway(self, pick: int, slots: int, busy: int) -> None:
+        """What it holds and computes is told before it is ready."""
+        witness = self.witness
+        view = witness.worlds[pick_of(sorted(witness.worlds), pick)].view
+        variant = pick_of(sorted(view.servable), pick // 3)
+        if SIZES[variant] > view.memory_bytes:
+            return
+        del witness.worlds[view.instance]
+        self.dead.append(view.instance)
+        instance = Instance(view.instance.worker, view.instance.incarnation + 1)
+        world = witness.worlds[instance] = World(replace(view, instance=instance, ready=False))
+        self.tell_fleet()
+        acts.appears(witness, instance, variant, acts.resident(variant, SIZES[variant], slots))
+        for _ in range(min(busy, slots)):
+            acts.adopt(witness, self.a_request(variant, pick // 7), instance)
+        world.view = replace(world.view, ready=True)
+        self.tell_fleet()
+
     # Requests ---------------------------------------------------------------------------
+
+    def a_request(self, variant: Variant, pick: int) -> Arrived:
+        """Return one that was given a slot already."""
+        self.count += 1
+        return Arrived(
+            request=RequestId(f"r{self.count}"),
+            variant=variant,
+            arrived_at=self.witness.now - pick % 9,
+            deadline=self.witness.now + 900.0,
+            tenant=pick_of(self.scene.tenants, pick),
+            prompt_tokens=pick_of((0, 40), pick),
+        )
 
     @rule(pick=picks, more=picks)
     def requests_arrive(self, pick: int, more: int) -> None:
