@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -81,7 +83,7 @@ def test_a_card_that_stays_well_is_trusted_again(life: list[tuple[Reading, float
 def test_memory_is_never_given_back_on_one_reading(life: list[tuple[Reading, float]]) -> None:
     """What is believed to be foreign shrinks only after a reading that already showed less."""
     seen = [entry for entry in told(life) if not (entry[1].lost or entry[1].unreadable)]
-    for (_, earlier, before), (_, _, after) in zip(seen, seen[1:], strict=False):
+    for (_, earlier, before), (_, _, after) in pairwise(seen):
         if after.foreign_bytes < before.foreign_bytes:
             assert sum(f.used_bytes for f in earlier.foreign) < before.foreign_bytes
 
