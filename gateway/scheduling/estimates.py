@@ -203,6 +203,11 @@ class Estimates:
         known = None if model is None else model.prefill.get(device)
         return DEFAULT_PREFILL_TOKENS_PER_S if known is None else known
 
+    def measured_prefill(self, variant: Variant, device: str) -> float | None:
+        """Return the same as it was measured there; None where it never was."""
+        model = self._models.get(variant)
+        return None if model is None else model.prefill.get(device)
+
     def size_bytes(self, variant: Variant) -> int | None:
         """Return what the model took when it was last resident; None when it never was."""
         model = self._models.get(variant)

@@ -57,7 +57,7 @@ def arrived(state: State, event: Arrived, now: float) -> None:
     if rejection is not None or model is None:
         state.out.append(Reject(event.request, rejection or UNKNOWN))
         return
-    if not event.avoid:
+    if not event.avoid and not event.probe:
         state.estimates.arrived(event.variant, now)
         state.tenants.asks(event.tenant, now)
         model.sharing.asked(event.tenant, now)
@@ -172,9 +172,8 @@ def _free_slot(state: State, lease: Lease, now: float) -> None:
     replica.busy.discard(request.request)
     replica.model.sharing.gave_back(request.tenant)
     worker.reading.pop(request.request, None)
-    replica.last_used = now
-    if not replica.unload_asked:
-        _note_wish(replica, request, now)
+    if not request.probe:
+        _note_use(replica, request, now)
     replica.settle_slots()
     if not replica.busy:
         state.open(worker)
@@ -187,8 +186,11 @@ def _free_slot(state: State, lease: Lease, now: float) -> None:
             state.touch(other.model)  # it may have been held back for this one
 
 
-def _note_wish(replica: Replica, request: Arrived, now: float) -> None:
-    """Remember how long this tenant wants the model to stay; what others want stays as it is."""
+def _note_use(replica: Replica, request: Arrived, now: float) -> None:
+    """Remember when it was used and how long this tenant wants it to stay; what others want stays as it is."""
+    replica.last_used = now
+    if replica.unload_asked:
+        return
     keep = request.keep_alive_s if request.keep_alive_given else replica.worker.view.keep_alive_s
     wishes = replica.wishes
     if len(wishes) >= _MOST_WISHES:

@@ -96,6 +96,8 @@ class Arrived:
     """Nobody looks at a screen for it: it counts as one that cannot meet the goal any more."""
     admitted: bool = False
     """Another gateway has let it in already: the queue is never too full for it."""
+    probe: bool = False
+    """It only asks whether the worker lives: the model stays no longer for its sake."""
 
 
 @dataclass(frozen=True, slots=True)
