@@ -32,7 +32,7 @@ def open_listener(listen: str) -> socket.socket:
         PortTakenError: the port is taken; the text names the process and both remedies.
         ListenError: the address is not this machine's, or the port is a privileged one.
     """
-    family, address = _resolve(listen)
+    family, address = resolve(listen)
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -76,7 +76,12 @@ def holder_of(port: int) -> str:
     return f"process {pids[0]} ({_command(pids[0])})"
 
 
-def _resolve(listen: str) -> tuple[int, tuple[str, int]]:
+def resolve(listen: str) -> tuple[int, tuple[str, int]]:
+    """Return address family and address of HOST:PORT.
+
+    Raises:
+        ListenError: nobody knows the host.
+    """
     host, _, port = listen.rpartition(":")
     try:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
