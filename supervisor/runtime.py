@@ -7,7 +7,7 @@ until the machine's next deadline. It is the only writer of the fleet snapshot.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final, TypeAlias, assert_never
@@ -15,15 +15,31 @@ from typing import Final, TypeAlias, assert_never
 import structlog
 
 from supervisor.contract.fleet import FleetSnapshot, WorkerState, WorkerStatus
+from supervisor.contract.reports import Known
+from supervisor.contract.reports import Process as WorkerProcess
 from supervisor.core.backoff import RestartPolicy
-from supervisor.core.fleet import Note, moved, noted, spawned, with_status
+from supervisor.core.fleet import (
+    Note,
+    moved,
+    not_started,
+    noted,
+    respecified,
+    spawned,
+    with_accepted_settings,
+    with_status,
+    with_workers,
+)
+from supervisor.core.gateways import is_idle, settings_in_force
+from supervisor.core.spec import WorkerSpec
 from supervisor.core.worker import (
     Announce,
     Condemned,
     DeadlinePassed,
+    DrainCancelled,
     Effect,
     Event,
     Exited,
+    Idle,
     Kill,
     Pardoned,
     Probed,
@@ -71,6 +87,8 @@ class _Child:
     probing: asyncio.Task[None] | None = None
     notes: dict[str, Note] = field(default_factory=dict)
     """By who tells."""
+    drains_since: int = 0
+    """Generation of the snapshot that told of its last move: a drain, as long as it drains."""
 
 
 _Waiting: TypeAlias = tuple[Callable[[Mapping[str, WorkerState]], bool], asyncio.Future[None]]
@@ -92,6 +110,10 @@ class Runtime:
     """What is known of the end of a process that nobody here ended: its name and status are given."""
     _children: dict[str, _Child] = field(default_factory=dict)
     _waiting: list[_Waiting] = field(default_factory=list)
+    _gateways: tuple[Known, ...] = ()
+    """What every gateway that lives told last."""
+    _incarnations: dict[str, int] = field(default_factory=dict)
+    """Of workers that were taken away, so that no later one is taken for them."""
 
     def start(self, job: Job) -> None:
         """Take the job on, and have it run from now on."""
@@ -105,6 +127,101 @@ class Runtime:
         for name in stopping:
             self._feed(self._children[name], StopRequested(drain=False))
         await self.wait_until(lambda states: all(states[name] is WorkerState.STOPPED for name in stopping))
+
+    # What operators ask.
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All jobs."""
+        return tuple(self._children)
+
+    def status(self, name: str) -> WorkerStatus | None:
+        """Return how a worker is; None when there is none of that name."""
+        return next((status for status in self.fleet.workers if status.worker == name), None)
+
+    def is_wanted(self, name: str) -> bool:
+        """Whether the worker is to run: nobody had it drained and not resumed."""
+        return self._children[name].machine.wanted
+
+    def drain(self, name: str) -> None:
+        """Have a worker end once its requests have ended, and stay away."""
+        self._feed(self._children[name], StopRequested())
+
+    def resume(self, name: str) -> None:
+        """Have a drained worker serve again, with the process that it has if it still has one."""
+        self._feed(self._children[name], DrainCancelled())
+        self._feed(self._children[name], StartRequested())
+
+    def restart(self, name: str) -> None:
+        """Have a worker end once its requests have ended, and start it again."""
+        self._feed(self._children[name], StopRequested())
+        self._feed(self._children[name], StartRequested())
+
+    def known(self, gateways: tuple[Known, ...]) -> None:
+        """Take what all living gateways know: who drains and has nothing left to do may end."""
+        self._gateways = tuple(known for known in gateways if known.boot_id == self.fleet.boot_id)
+        for child in tuple(self._children.values()):
+            if child.machine.state is WorkerState.DRAINING and self._is_idle(child):
+                self._feed(child, Idle())
+        self._wake()
+
+    def _is_idle(self, child: _Child) -> bool:
+        status = self.status(child.job.name)
+        if status is None:
+            return False
+        process = WorkerProcess(worker=status.worker, incarnation=status.incarnation)
+        return is_idle(self._gateways, process, since_generation=child.drains_since)
+
+    # A new configuration.
+
+    @property
+    def settings_in_force(self) -> int:
+        """Which accepted configuration all gateways run with at least; 0 while there is none."""
+        return settings_in_force(self._gateways)
+
+    def accepted(self) -> int:
+        """Tell the gateways that a configuration was accepted; return its number."""
+        self._publish(with_accepted_settings(self.fleet))
+        return self.fleet.settings
+
+    def add(self, job: Job, spec: WorkerSpec, *, start: bool) -> None:
+        """Take a worker on, in place of a stopped one of its name if there is one."""
+        old = self.status(spec.name)
+        before = self._incarnations.get(spec.name, 0) if old is None else old.incarnation
+        status = not_started(spec, since_unix=self.wall_clock(), incarnation=before)
+        others = (other for other in self.fleet.workers if other.worker != spec.name)
+        self._children[spec.name] = _Child(job, WorkerMachine(job.policy, job.timings, self.rng))
+        self._publish(with_workers(self.fleet, (*others, status)))
+        if start:
+            self._feed(self._children[spec.name], StartRequested())
+
+    def respecify(self, job: Job, spec: WorkerSpec) -> None:
+        """Give a worker new limits with which its process can go on."""
+        child = self._children[spec.name]
+        child.job, child.machine.timings = job, job.timings
+        self._change(spec.name, lambda status: noted(respecified(status, spec), child.notes.values()))
+        self._publish(self.fleet)
+
+    def forget(self, name: str) -> None:
+        """Drop a stopped worker."""
+        status = self.status(name)
+        assert status is not None, name
+        self._incarnations[name] = status.incarnation
+        del self._children[name]
+        self._publish(with_workers(self.fleet, (o for o in self.fleet.workers if o.worker != name)))
+
+    def order(self, names: Sequence[str]) -> None:
+        """Show the workers in this order."""
+        ordered = sorted(self.fleet.workers, key=lambda status: names.index(status.worker))
+        if tuple(ordered) != self.fleet.workers:
+            self._publish(with_workers(self.fleet, ordered))
+
+    def _publish(self, fleet: FleetSnapshot) -> None:
+        self.fleet = fleet
+        self.publish(fleet)
+        self._wake()
+
+    # What others find out.
 
     def condemn(self, name: str, reason: str, *, quarantine: bool = False) -> None:
         """End a worker that must not go on; with `quarantine` it rests until `pardon`."""
@@ -216,6 +333,7 @@ class Runtime:
         getattr(_log, level)(announce.new, worker=child.job.name, was=announce.old, reason=announce.reason)
         since = self.wall_clock()
         self._change(child.job.name, lambda status: moved(status, announce, since_unix=since))
+        child.drains_since = self.fleet.generation
 
     def _change(self, name: str, change: Callable[[WorkerStatus], WorkerStatus]) -> None:
         """Write the next snapshot; the gateway runs like a worker but is none of the fleet."""

@@ -271,6 +271,9 @@ class Config(_Section):
     """Directory of what the gateway has learned (load times, speeds, how often a model is asked for), kept
     across restarts. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/corral, else /var/lib/corral for root and
     ~/.local/state/corral for others. Machines that share a home directory need one each."""
+    drain_timeout: Seconds = 300.0
+    """A worker that is to end (`corral drain` and `restart`, or a changed file) lets the answers it computes
+    go on for this long; those that still run then are cut."""
     cpu_workers: Annotated[int, Field(ge=1, le=64)] = 2
     """How many workers `workers: auto` makes on a machine without GPUs; each gets cores of its own."""
     worker_defaults: WorkerDefaults = WorkerDefaults()

@@ -1,12 +1,14 @@
 """The fleet as the gateway is told of it: each change makes a new snapshot with a higher generation.
 
-Decides what a snapshot says after a move or a spawn. Does not know who reads it, nor what time it is.
+Decides what a snapshot says after a move, a spawn or a new configuration. Does not know who reads it, nor
+what time it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from supervisor.contract.fleet import FleetSnapshot, WorkerState, WorkerStatus
 from supervisor.core.spec import WorkerSpec
@@ -25,8 +27,8 @@ class Note:
 
 def first_snapshot(boot_id: str, specs: Iterable[WorkerSpec], *, since_unix: float) -> FleetSnapshot:
     """Return the fleet before anything was started."""
-    workers = tuple(_stopped(spec, since_unix) for spec in specs)
-    return FleetSnapshot(boot_id=boot_id, generation=1, workers=workers)
+    workers = tuple(not_started(spec, since_unix=since_unix) for spec in specs)
+    return FleetSnapshot(boot_id=boot_id, generation=1, settings=1, workers=workers)
 
 
 def moved(status: WorkerStatus, announce: Announce, *, since_unix: float) -> WorkerStatus:
@@ -68,24 +70,50 @@ def with_status(snapshot: FleetSnapshot, status: WorkerStatus) -> FleetSnapshot:
     return snapshot.model_copy(update={"generation": snapshot.generation + 1, "workers": workers})
 
 
-def _stopped(spec: WorkerSpec, since_unix: float) -> WorkerStatus:
+def with_workers(snapshot: FleetSnapshot, workers: Iterable[WorkerStatus]) -> FleetSnapshot:
+    """Return the next snapshot, with these workers."""
+    return snapshot.model_copy(
+        update={"generation": snapshot.generation + 1, "workers": tuple(workers)},
+    )
+
+
+def with_accepted_settings(snapshot: FleetSnapshot) -> FleetSnapshot:
+    """Return the next snapshot, after a configuration was accepted."""
+    update = {"generation": snapshot.generation + 1, "settings": snapshot.settings + 1}
+    return snapshot.model_copy(update=update)
+
+
+def respecified(status: WorkerStatus, spec: WorkerSpec) -> WorkerStatus:
+    """Return the status of the same process after its limits changed; nothing is withheld of them yet."""
+    return status.model_copy(update={**_limits(spec), "withheld_bytes": 0})
+
+
+def not_started(spec: WorkerSpec, *, since_unix: float, incarnation: int = 0) -> WorkerStatus:
+    """Return the status of a worker to be; `incarnation` counts the processes that had its name before."""
     return WorkerStatus(
         worker=spec.name,
-        incarnation=0,
+        incarnation=incarnation,
         state=WorkerState.STOPPED,
         reason="not started yet",
         since_unix=since_unix,
         pid=None,
-        engine=spec.engine,
         base_url="",
-        devices=spec.devices,
-        num_parallel=spec.num_parallel,
-        max_loaded_models=spec.max_loaded_models,
-        max_queue=spec.max_queue,
-        context_length=spec.context_length,
-        keep_alive_s=spec.keep_alive_s,
-        memory_bytes=spec.memory_bytes,
-        models=spec.models,
-        store=spec.store,
-        prunes=spec.prunes,
+        **_limits(spec),
     )
+
+
+def _limits(spec: WorkerSpec) -> dict[str, Any]:
+    """Return what a status says of the worker's specification."""
+    return {
+        "engine": spec.engine,
+        "devices": spec.devices,
+        "num_parallel": spec.num_parallel,
+        "max_loaded_models": spec.max_loaded_models,
+        "max_queue": spec.max_queue,
+        "context_length": spec.context_length,
+        "keep_alive_s": spec.keep_alive_s,
+        "memory_bytes": spec.memory_bytes,
+        "models": spec.models,
+        "store": spec.store,
+        "prunes": spec.prunes,
+    }
