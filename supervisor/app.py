@@ -24,7 +24,7 @@ from typing import Final
 import structlog
 
 from supervisor.contract.command import EXIT_FAILED, EXIT_OK
-from supervisor.contract.fleet import WorkerState, encode
+from supervisor.contract.fleet import FleetSnapshot, WorkerState, encode
 from supervisor.contract.runtime_dir import GATEWAY_SOCKET, SUPERVISOR_SOCKET
 from supervisor.core.backoff import RestartPolicy
 from supervisor.core.fleet import first_snapshot
@@ -36,11 +36,14 @@ from supervisor.host.directory import RuntimeDirectory
 from supervisor.host.guard import Guard
 from supervisor.host.listener import url_of
 from supervisor.host.logs import log_worker_line
+from supervisor.host.notify import NOBODY, NotifySocket
 from supervisor.host.probe import Loopback, Probe, UnixSocket, free_port
 from supervisor.host.process import Children, Order
+from supervisor.host.pulse import Pulse
 from supervisor.host.reaper import Reaper
 from supervisor.host.snapshots import SnapshotServer
 from supervisor.runtime import Attempt, Job, Runtime
+from supervisor.service import Service
 
 GATEWAY: Final = "@gateway"
 """The gateway's name among the supervised processes; no worker can be called so."""
@@ -71,6 +74,8 @@ class Setup:
     worker_policy: RestartPolicy = _WORKER_POLICY
     worker_timings: Timings = _WORKER_TIMINGS
     gateway_timings: Timings = _GATEWAY_TIMINGS
+    systemd: NotifySocket = NOBODY
+    """Who is told how we are."""
 
 
 def run(setup: Setup, *, greet: Callable[[str], None]) -> int:
@@ -87,20 +92,27 @@ async def _run(setup: Setup, greet: Callable[[str], None]) -> int:
     fleet = first_snapshot(boot_id, setup.specs, since_unix=time.time())
     server = SnapshotServer(setup.directory.path / SUPERVISOR_SOCKET, encode(fleet))
     children = _children(boot_id)
+    service = Service(setup.systemd)
+    service.begin(fleet)
     await server.start()
     try:
         async with asyncio.TaskGroup() as tasks:
-            runtime = Runtime(children, tasks, fleet, server.publish, time.time, random.Random())  # noqa: S311 -- jitter, no secret
+            publish = partial(_publish, server, service)
+            runtime = Runtime(children, tasks, fleet, publish, time.time, random.Random())  # noqa: S311 -- jitter, no secret
             ending = _Ending(runtime)
             ending.listen()
             for job in _jobs(setup, boot_id):
                 runtime.start(job)
-            greeting = tasks.create_task(_greet(setup, runtime, greet))
+            greeting = tasks.create_task(_greet(setup, runtime, service, greet))
+            pulse = tasks.create_task(_pulse(setup, runtime, service).feel())
             await ending.asked.wait()
+            service.stop_began()
+            pulse.cancel()
             greeting.cancel()
             await runtime.stop([GATEWAY])
             await runtime.stop(spec.name for spec in setup.specs)
     finally:
+        service.end()
         server.close()
         await children.guard.close()
         children.reaper.stop()
@@ -139,11 +151,28 @@ class _Ending:
             self.asked.set()
 
 
-async def _greet(setup: Setup, runtime: Runtime, greet: Callable[[str], None]) -> None:
+def _publish(server: SnapshotServer, service: Service, snapshot: FleetSnapshot) -> None:
+    server.publish(snapshot)
+    service.fleet(snapshot)
+
+
+async def _greet(setup: Setup, runtime: Runtime, service: Service, greet: Callable[[str], None]) -> None:
     await runtime.wait_until(_serves)
     url = url_of(setup.listener)
     setup.directory.write_endpoint(url)
+    service.served(url)
     greet(url)
+
+
+def _pulse(setup: Setup, runtime: Runtime, service: Service) -> Pulse:
+    """A gateway that hangs is replaced, with systemd or without."""
+    return Pulse(
+        socket_path=setup.directory.path / GATEWAY_SOCKET,
+        is_ready=lambda: runtime.state_of(GATEWAY) is WorkerState.READY,
+        answered=service.gateway_answered,
+        silent=service.gateway_silent,
+        hung=partial(runtime.replace_hung, GATEWAY),
+    )
 
 
 def _serves(states: Mapping[str, WorkerState]) -> bool:

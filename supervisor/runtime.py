@@ -139,6 +139,10 @@ class Runtime:
         """Return how a worker is; None when there is none of that name."""
         return next((status for status in self.fleet.workers if status.worker == name), None)
 
+    def state_of(self, name: str) -> WorkerState:
+        """Return where a process is in its life, the gateway's too."""
+        return self._children[name].machine.state
+
     def is_wanted(self, name: str) -> bool:
         """Whether the worker is to run: nobody had it drained and not resumed."""
         return self._children[name].machine.wanted
@@ -227,6 +231,12 @@ class Runtime:
         """End a worker that must not go on; with `quarantine` it rests until `pardon`."""
         if (child := self._children.get(name)) is not None:
             self._feed(child, Condemned(reason, quarantine=quarantine))
+
+    def replace_hung(self, name: str, reason: str) -> None:
+        """Kill what hangs, which cannot be asked to end, and start it again as after a crash."""
+        self.condemn(name, reason)
+        if (process := self._children[name].process) is not None:
+            process.kill()
 
     def pardon(self, name: str) -> None:
         """Let a worker that was sent to quarantine run again; others are left as they are."""

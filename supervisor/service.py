@@ -31,12 +31,12 @@ class Service:
     _notifications: Notifications | None = None
     _timer: asyncio.TimerHandle | None = None
 
-    def begin(self) -> None:
+    def begin(self, fleet: FleetSnapshot) -> None:
         """Begin to tell; before the endpoint serves that is what it waits for."""
         if self.systemd.address:
             now = asyncio.get_running_loop().time()
             self._notifications = Notifications(now, self.systemd.watchdog_s)
-            self._feed(notifications.DeadlinePassed())
+            self.fleet(fleet)
 
     def end(self) -> None:
         """Tell no more."""

@@ -6,6 +6,8 @@ is one sentence on standard error, and then nothing was started (exit code 2).
 
 from __future__ import annotations
 
+import faulthandler
+import os
 import socket
 import sys
 from argparse import ArgumentParser, Namespace
@@ -18,8 +20,10 @@ from supervisor.contract.command import EXIT_USAGE
 from supervisor.contract.yaml_config import ConfigError
 from supervisor.engines.registry import ENGINES
 from supervisor.host.directory import DirectoryError, RuntimeDirectory, claim
+from supervisor.host.inherited import keep, passed_sockets, take_listener
 from supervisor.host.listener import ListenError, PortTakenError, open_listener, open_next_free
 from supervisor.host.logs import configure
+from supervisor.host.notify import NotifySocket, notify_socket
 from supervisor.preflight import Preflight, preflight
 
 HELP: Final = "run the workers and the gateway until Ctrl-C"
@@ -37,6 +41,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Check everything, then run; return 0 after a signal, 2 where nothing could be started."""
+    faulthandler.enable()  # SIGABRT, which systemd's watchdog sends, then says where it hung
     try:
         setup = _set_up(preflight(args.config, engines=ENGINES), args)
     except ConfigError as error:
@@ -51,7 +56,8 @@ def _set_up(found: Preflight, args: Namespace) -> app.Setup | None:
     for note in found.notes:
         sys.stderr.write(f"note: {note}\n")
     directory = _claim(found)
-    listener = _listen(found.config.listen, next_free=args.next_free_port)
+    systemd = notify_socket(os.environ)
+    listener = _listen(found.config.listen, systemd, next_free=args.next_free_port)
     if directory is None or listener is None:
         return None
     return app.Setup(
@@ -60,6 +66,7 @@ def _set_up(found: Preflight, args: Namespace) -> app.Setup | None:
         listener=listener,
         directory=directory,
         config_file=None if args.config is None else str(args.config.absolute()),
+        systemd=systemd,
     )
 
 
@@ -71,9 +78,13 @@ def _claim(found: Preflight) -> RuntimeDirectory | None:
         return None
 
 
-def _listen(listen: str, *, next_free: bool) -> socket.socket | None:
+def _listen(listen: str, systemd: NotifySocket, *, next_free: bool) -> socket.socket | None:
+    """Take the socket from systemd if it has one for us; otherwise open one, for it to keep."""
     try:
-        return _open_some(listen) if next_free else open_listener(listen)
+        inherited = take_listener(listen, passed_sockets(os.environ), systemd)
+        if inherited is not None:
+            return inherited
+        return keep(_open_some(listen) if next_free else open_listener(listen), systemd)
     except ListenError as error:
         sys.stderr.write(f"{error}\n")
         return None

@@ -41,6 +41,10 @@ class NotifySocket:
             _log.warning("systemd was not told", datagram=text, error=str(error))
 
 
+NOBODY: Final = NotifySocket("")
+"""No systemd listens."""
+
+
 def notify_socket(environ: Mapping[str, str]) -> NotifySocket:
     """Return the socket that the environment names.
 
@@ -50,7 +54,7 @@ def notify_socket(environ: Mapping[str, str]) -> NotifySocket:
     if not address.startswith(("/", "@")):
         if address:
             _log.warning("systemd is not told anything: NOTIFY_SOCKET is no unix socket", address=address)
-        return NotifySocket("")
+        return NOBODY
     return NotifySocket(address, _watchdog_s(environ))
 
 
