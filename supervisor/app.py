@@ -32,7 +32,9 @@ from supervisor.core.pinning import gateway_environment, worker_environment
 from supervisor.core.spec import WorkerSpec
 from supervisor.core.worker import Timings
 from supervisor.engines.engine import Engine
+from supervisor.gpu_care import SILENCE_S, GpuCare
 from supervisor.host.directory import RuntimeDirectory
+from supervisor.host.gpu_watch import INTERVAL_S
 from supervisor.host.guard import Guard
 from supervisor.host.listener import url_of
 from supervisor.host.logs import log_worker_line
@@ -76,6 +78,9 @@ class Setup:
     gateway_timings: Timings = _GATEWAY_TIMINGS
     systemd: NotifySocket = NOBODY
     """Who is told how we are."""
+    gpu_interval_s: float = INTERVAL_S
+    """Between two looks at the GPUs."""
+    gpu_silence_s: float = SILENCE_S
 
 
 def run(setup: Setup, *, greet: Callable[[str], None]) -> int:
@@ -103,11 +108,14 @@ async def _run(setup: Setup, greet: Callable[[str], None]) -> int:
             ending.listen()
             for job in _jobs(setup, boot_id):
                 runtime.start(job)
+            care = GpuCare(runtime, boot_id, setup.gpu_interval_s, setup.gpu_silence_s)
+            care.attend(setup.specs)
             greeting = tasks.create_task(_greet(setup, runtime, service, greet))
             pulse = tasks.create_task(_pulse(setup, runtime, service).feel())
             await ending.asked.wait()
             service.stop_began()
             pulse.cancel()
+            care.close()
             greeting.cancel()
             await runtime.stop([GATEWAY])
             await runtime.stop(spec.name for spec in setup.specs)

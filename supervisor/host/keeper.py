@@ -49,6 +49,11 @@ def _marked(marker: bytes) -> Iterator[int]:
             yield int(entry)
 
 
+def is_marked(pid: int, boot_id: str) -> bool:
+    """Return whether a process carries the marker of this boot."""
+    return b"\0" + MARKER + f"{boot_id}/".encode() in _environment(str(pid))
+
+
 def _environment(pid: str) -> bytes:
     """Return the environment of a process, with a NUL before each variable; empty if it is not ours."""
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import dataclass, field
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("fake_nvml.c")
@@ -43,6 +44,42 @@ def environment(library: Path, *, gpus: int, **settings: str | int) -> dict[str,
     """
     chosen = {f"FAKE_NVML_{name.upper()}": str(value) for name, value in settings.items()}
     return {"LD_LIBRARY_PATH": str(library.parent), "FAKE_NVML_GPUS": str(gpus), **chosen}
+
+
+@dataclass(frozen=True, slots=True)
+class LiveGpus:
+    """What changes of the stand-in's GPUs while processes look at them; see fake_nvml.c for the names."""
+
+    file: Path
+    state: dict[str, int] = field(default_factory=dict)
+
+    def variables(self) -> dict[str, str]:
+        """Return what a process needs in its environment to see the changes."""
+        self.set()
+        return {"FAKE_NVML_STATE": str(self.file)}
+
+    def set(self, **changes: int) -> None:
+        """Change GPU facts (`lost=1`) or those of one GPU (`ecc_1=7`), at once and together."""
+        self.state.update({name.replace("_", "."): value for name, value in changes.items()})
+        self._write()
+
+    def unset(self, *names: str) -> None:
+        """Let these be as they were."""
+        for name in names:
+            self.state.pop(name.replace("_", "."), None)
+        self._write()
+
+    def xid(self, gpu: int, number: int) -> None:
+        """Raise an Xid error."""
+        others = [name for name in self.state if name.startswith("xid.")]
+        for name in others:
+            del self.state[name]
+        self.set(**{f"xid_{gpu}": number, "xids": self.state.get("xids", 0) + 1})
+
+    def _write(self) -> None:
+        fresh = self.file.with_suffix(".fresh")
+        fresh.write_text("".join(f"{name}={value}\n" for name, value in self.state.items()))
+        fresh.replace(self.file)
 
 
 def uuid_of(index: int) -> str:

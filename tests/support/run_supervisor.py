@@ -1,7 +1,7 @@
 """A real supervisor over fake workers and a fake gateway: `run_supervisor.py JSON`.
 
-It has `directory`, `workers` (arguments of `fake_spec`) and optionally `policy` (of RestartPolicy)
-and `timings` (of Timings). Prints the URL for clients once everything is ready.
+It has `directory`, `workers` (arguments of `fake_spec`) and optionally `policy` (of RestartPolicy),
+`timings` (of Timings) and `gpu_silence_s`. Prints the URL for clients once everything is ready.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ def main(told_json: str) -> int:
         worker_policy=RestartPolicy(**told.get("policy", {})),
         worker_timings=timings,
         gateway_timings=timings,
+        gpu_interval_s=0.05,
+        gpu_silence_s=told.get("gpu_silence_s", 30.0),
     )
     return run(setup, greet=lambda url: print(url, flush=True))  # noqa: T201 -- what the test waits for
 

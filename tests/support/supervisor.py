@@ -127,11 +127,14 @@ def _command(pid: int) -> bytes:
 
 
 @contextmanager
-def supervisor(directory: Path, *workers: dict[str, Any], **setup: Any) -> Iterator[RunningSupervisor]:
+def supervisor(
+    directory: Path, *workers: dict[str, Any], environ: dict[str, str] | None = None, **setup: Any
+) -> Iterator[RunningSupervisor]:
     """Run a supervisor over these fake workers (arguments of `fake_spec`); it is gone afterwards."""
     setup |= {"directory": str(directory / "run"), "workers": workers}
     log_file = directory / "log"
-    environ = os.environ | {"OLLAMA_FOREIGN": "leaked", "CUDA_VISIBLE_DEVICES": "7", "PYTHONPATH": str(ROOT)}
+    shell = {"OLLAMA_FOREIGN": "leaked", "CUDA_VISIBLE_DEVICES": "7", "PYTHONPATH": str(ROOT)}
+    environ = os.environ | shell | (environ or {})
     argv = [sys.executable, "-m", "tests.support.run_supervisor", json.dumps(setup)]
     with (
         log_file.open("w") as log,
