@@ -34,8 +34,10 @@ class AdminHandlers:
         return web.json_response(answer, status=200 if ready else 503)
 
     async def alive(self, _: web.Request) -> web.Response:
-        """Tell the supervisor that the gateway serves, whatever the workers do."""
-        return web.json_response({"status": "ok"})
+        """Tell the supervisor that the gateway serves, whatever the workers do, and how many models they hold."""
+        replicas = (r for worker in self._runtime.scheduler.workers for r in worker.replicas.values())
+        loaded = sum(replica.phase is Phase.RESIDENT for replica in replicas)
+        return web.json_response({"status": "ok", "models_loaded": loaded})
 
     async def fleet(self, _: web.Request) -> web.Response:
         """Tell every worker with what it holds."""
