@@ -34,7 +34,7 @@ class AdminHandlers:
         return web.json_response(answer, status=200 if ready else 503)
 
     async def alive(self, _: web.Request) -> web.Response:
-        """Tell the supervisor that the gateway serves, whatever the workers do, and how many models they hold."""
+        """Tell the supervisor that the gateway serves, and how many models its workers hold."""
         replicas = (r for worker in self._runtime.scheduler.workers for r in worker.replicas.values())
         loaded = sum(replica.phase is Phase.RESIDENT for replica in replicas)
         return web.json_response({"status": "ok", "models_loaded": loaded})
