@@ -15,6 +15,7 @@ from importlib.metadata import EntryPoint, entry_points, version
 from typing import Final, cast
 
 from supervisor.contract.command import ENTRY_POINT_GROUP, EXIT_FAILED, EXIT_OK, EXIT_USAGE, Command
+from supervisor.host.standard_error import open_missing
 
 EXIT_INTERRUPTED: Final = 130
 """As a shell reports a program that Ctrl-C ended."""
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: argparse printed a subcommand's help (0) or found its arguments wrong (2).
     """
+    _have_standard_streams()
     try:
         code = _run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
@@ -35,6 +37,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     return code
+
+
+def _have_standard_streams() -> None:
+    """Open those that whoever started us has closed: Python has None in their place."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        open_missing()
+        sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 -- for the whole life of the process
+        sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 -- as above
+        sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115 -- as above
 
 
 def _run(argv: Sequence[str]) -> int:

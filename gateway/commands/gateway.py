@@ -17,9 +17,11 @@ import structlog
 from gateway import host
 from gateway.app import Ports, serve
 from gateway.commands.settings import SettingsError, directory_of, learned_file_of, read_config
+from gateway.standard_error import taker
 from supervisor.contract.command import EXIT_OK, EXIT_USAGE
 from supervisor.contract.config import Config, LogConfig
-from supervisor.contract.logs import settings
+from supervisor.contract.log_stream import LogStream
+from supervisor.contract.logs import settings, style_of
 from supervisor.contract.runtime_dir import ENDPOINT
 
 HELP: Final = "serve external workers alone, without a supervisor"
@@ -101,7 +103,7 @@ def _url_of(listener: socket.socket) -> str:
 
 
 def _greet(url: str) -> None:
-    with suppress(BrokenPipeError):  # nobody reads it: the work goes on
+    with suppress(OSError):  # nobody reads it, or the disk is full: the work goes on
         print(
             f"Corral is ready: {url}  (try: OLLAMA_HOST={url.removeprefix('http://')} ollama ls)", flush=True
         )
@@ -113,5 +115,7 @@ def _say_nothing() -> None:
 
 def _configure_log(log: LogConfig) -> None:
     # A line and its end in one write: the supervisor writes to the same place.
-    factory = structlog.WriteLoggerFactory(sys.stderr)
-    structlog.configure(logger_factory=factory, **settings(log, terminal=sys.stderr.isatty()))
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    stream = LogStream(taker(), style_of(log, terminal=terminal))
+    factory = structlog.WriteLoggerFactory(stream.as_file())
+    structlog.configure(logger_factory=factory, **settings(log, terminal=terminal))

@@ -54,7 +54,8 @@ def _set_up(found: Preflight, args: Namespace) -> app.Setup | None:
     """Take the directory and the port; None where one of them could not be had, after saying why."""
     configure(found.config.log)
     for note in found.notes:
-        sys.stderr.write(f"note: {note}\n")
+        with suppress(OSError):
+            sys.stderr.write(f"note: {note}\n")
     directory = _claim(found)
     systemd = notify_socket(os.environ)
     listener = _listen(found.config.listen, systemd, next_free=args.next_free_port)
@@ -101,6 +102,6 @@ def _open_some(listen: str) -> socket.socket:
 
 def _greet(url: str) -> None:
     host = url.removeprefix("http://")
-    with suppress(BrokenPipeError):  # nobody reads it: the work goes on
+    with suppress(OSError):  # nobody reads it, or the disk is full: the work goes on
         sys.stdout.write(f"Corral is ready: {url}  (try: OLLAMA_HOST={host} ollama ls)\n")
         sys.stdout.flush()

@@ -20,12 +20,18 @@ def settings(log: LogConfig, *, terminal: bool) -> dict[str, Any]:
 
     `terminal` says whether a person may be looking at the lines.
     """
-    style = ("console" if terminal else "json") if log.format == "auto" else log.format
     return {
-        "processors": processors(style),
+        "processors": processors(style_of(log, terminal=terminal)),
         "wrapper_class": structlog.make_filtering_bound_logger(_LEVELS[log.level]),
         "cache_logger_on_first_use": True,
     }
+
+
+def style_of(log: LogConfig, *, terminal: bool) -> Literal["console", "json"]:
+    """Return whether lines are for people or for programs."""
+    if log.format == "auto":
+        return "console" if terminal else "json"
+    return log.format
 
 
 def processors(style: Literal["console", "json"]) -> list[structlog.typing.Processor]:

@@ -7,12 +7,14 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Literal
 
 import structlog
 import uvloop
 from aiohttp import web
 
 from supervisor.contract.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE
+from supervisor.contract.log_stream import LogStream
 from supervisor.contract.logs import processors
 from supervisor.engines.embedded.app import make_app
 from supervisor.engines.embedded.leases import Leases
@@ -21,6 +23,7 @@ from supervisor.engines.embedded.runners import usable_threads
 from supervisor.engines.embedded.settings import Settings, SettingsError, parse_settings
 from supervisor.engines.embedded.upstream import open_session
 from supervisor.engines.embedded.worker import Starter, Worker
+from supervisor.host.standard_error import taker
 from supervisor.models.digests import Digests, cache_directory
 from supervisor.models.directory import Directory, Report
 from supervisor.models.library import Library
@@ -31,9 +34,10 @@ _SHARE_OF_RAM = 0.8
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
+    style: Literal["console", "json"] = "console" if sys.stderr.isatty() else "json"
+    stream = LogStream(taker(), style)
     structlog.configure(
-        processors=processors("console" if sys.stderr.isatty() else "json"),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        processors=processors(style), logger_factory=structlog.WriteLoggerFactory(stream.as_file())
     )
     try:
         settings = parse_settings(os.environ, memory_bytes=_default_memory_bytes())
@@ -95,7 +99,6 @@ def _on_signals() -> asyncio.Event:
 def _end(worker: Worker) -> None:
     """End at once, as Ollama does: runners are killed, connections cut, a hash that runs is dropped."""
     worker.leases.close()
-    sys.stderr.flush()
     os._exit(EXIT_OK)
 
 
