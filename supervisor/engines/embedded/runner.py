@@ -86,6 +86,8 @@ def _serve(order: dict[str, Any]) -> Any:  # noqa: ANN401 -- xllamacpp has no ty
     params.embedding = True  # costs nothing, and Ollama's chat models answer embed requests too
     if order["embeds"]:
         params.n_batch = params.n_ubatch = order["context_length"]  # a text is embedded in one batch
+        params.kv_unified = True  # with shares of their own, texts of unequal length are cut to equal pieces
+        params.kv_unified_per_slot = order["context_length"]
     if order["ranks"]:
         params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_RANK
     elif not order["embeds"]:
