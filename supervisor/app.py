@@ -24,26 +24,32 @@ from typing import Final
 import structlog
 
 from supervisor.contract.command import EXIT_FAILED, EXIT_OK
+from supervisor.contract.config import Config
 from supervisor.contract.fleet import FleetSnapshot, WorkerState, encode
-from supervisor.contract.runtime_dir import GATEWAY_SOCKET, SUPERVISOR_SOCKET
+from supervisor.contract.runtime_dir import ACCEPTED, CONTROL_SOCKET, GATEWAY_SOCKET, SUPERVISOR_SOCKET
 from supervisor.core.backoff import RestartPolicy
 from supervisor.core.fleet import first_snapshot
-from supervisor.core.pinning import gateway_environment, worker_environment
+from supervisor.core.pinning import gateway_environment
+from supervisor.core.reload import Arrangement
 from supervisor.core.spec import WorkerSpec
 from supervisor.core.worker import Timings
 from supervisor.engines.engine import Engine
 from supervisor.gpu_care import SILENCE_S, GpuCare
+from supervisor.host.control import Command, ControlServer
 from supervisor.host.directory import RuntimeDirectory
 from supervisor.host.gpu_watch import INTERVAL_S
 from supervisor.host.guard import Guard
 from supervisor.host.listener import url_of
-from supervisor.host.logs import log_worker_line
 from supervisor.host.notify import NOBODY, NotifySocket
-from supervisor.host.probe import Loopback, Probe, UnixSocket, free_port
+from supervisor.host.probe import Probe, UnixSocket
 from supervisor.host.process import Children, Order
 from supervisor.host.pulse import Pulse
 from supervisor.host.reaper import Reaper
 from supervisor.host.snapshots import SnapshotServer
+from supervisor.host.terminal import Terminal
+from supervisor.jobs import WorkerJobs
+from supervisor.orders import Orders
+from supervisor.reloading import Found, Reloads
 from supervisor.runtime import Attempt, Job, Runtime
 from supervisor.service import Service
 
@@ -56,7 +62,7 @@ _GATEWAY_POLICY: Final = RestartPolicy(
 )
 """Clients wait in the listen backlog while there is no gateway, so it comes back at once."""
 _WORKER_POLICY: Final = RestartPolicy()
-_WORKER_TIMINGS: Final = Timings(stop_timeout_s=5.0)
+_WORKER_STOP_S: Final = 5.0
 _GATEWAY_TIMINGS: Final = Timings(start_timeout_s=60.0, stop_timeout_s=5.0)
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -67,20 +73,28 @@ class Setup:
     """All that was found right and taken before anything is started."""
 
     specs: tuple[WorkerSpec, ...]
+    config: Config
+    reread: Callable[[], Found]
+    """Reads and checks the configuration again, for a reload; raises ConfigError."""
     engines: Mapping[str, Engine]
     listener: socket.socket
     directory: RuntimeDirectory
     config_file: str | None
+    worker_timings: Timings
     gateway_argv: tuple[str, ...] = (sys.executable, "-m", "gateway")
     """What runs the gateway; its options follow."""
     worker_policy: RestartPolicy = _WORKER_POLICY
-    worker_timings: Timings = _WORKER_TIMINGS
     gateway_timings: Timings = _GATEWAY_TIMINGS
     systemd: NotifySocket = NOBODY
     """Who is told how we are."""
     gpu_interval_s: float = INTERVAL_S
     """Between two looks at the GPUs."""
     gpu_silence_s: float = SILENCE_S
+
+
+def worker_timings(config: Config) -> Timings:
+    """Return how long workers may take, as the file says."""
+    return Timings(stop_timeout_s=_WORKER_STOP_S, drain_timeout_s=config.drain_timeout)
 
 
 def run(setup: Setup, *, greet: Callable[[str], None]) -> int:
@@ -104,21 +118,33 @@ async def _run(setup: Setup, greet: Callable[[str], None]) -> int:
         async with asyncio.TaskGroup() as tasks:
             publish = partial(_publish, server, service)
             runtime = Runtime(children, tasks, fleet, publish, time.time, random.Random())  # noqa: S311 -- jitter, no secret
-            ending = _Ending(runtime)
-            ending.listen()
-            for job in _jobs(setup, boot_id):
-                runtime.start(job)
+            server.on_known = runtime.known
+            jobs = WorkerJobs(
+                engines=setup.engines,
+                boot_id=boot_id,
+                policy=setup.worker_policy,
+                timings=setup.worker_timings,
+            )
             care = GpuCare(runtime, boot_id, setup.gpu_interval_s, setup.gpu_silence_s)
+            reloads = _reloads(setup, runtime, jobs, care, service)
+            control = ControlServer(setup.directory.path / CONTROL_SOCKET, _commands(runtime, reloads))
+            await control.start()
+            ending = _Ending(runtime, reloads, Terminal.at_start())
+            ending.listen()
+            for job in (_gateway_job(setup, boot_id), *map(jobs.job, setup.specs)):
+                runtime.start(job)
             care.attend(setup.specs)
             greeting = tasks.create_task(_greet(setup, runtime, service, greet))
             pulse = tasks.create_task(_pulse(setup, runtime, service).feel())
             await ending.asked.wait()
             service.stop_began()
+            await control.close()
+            await reloads.close()
             pulse.cancel()
             care.close()
             greeting.cancel()
             await runtime.stop([GATEWAY])
-            await runtime.stop(spec.name for spec in setup.specs)
+            await runtime.stop(name for name in runtime.names if name != GATEWAY)
     finally:
         service.end()
         server.close()
@@ -126,6 +152,25 @@ async def _run(setup: Setup, greet: Callable[[str], None]) -> int:
         children.reaper.stop()
         setup.directory.release()
     return EXIT_FAILED if ending.hurried else EXIT_OK
+
+
+def _reloads(setup: Setup, runtime: Runtime, jobs: WorkerJobs, care: GpuCare, service: Service) -> Reloads:
+    return Reloads(
+        runtime=runtime,
+        jobs=jobs,
+        start=runtime.tasks.create_task,
+        reread=setup.reread,
+        accept=setup.directory.write_accepted,
+        attend=care.attend,
+        now=Arrangement(config=setup.config, specs=setup.specs),
+        watcher=service,
+        turn=asyncio.Lock(),
+    )
+
+
+def _commands(runtime: Runtime, reloads: Reloads) -> dict[str, Command]:
+    """Return what is answered on the control socket."""
+    return {"reload": reloads.reload, **Orders(runtime, reloads.turn).commands()}
 
 
 def _children(boot_id: str) -> Children:
@@ -138,9 +183,11 @@ def _children(boot_id: str) -> Children:
 
 @dataclass(slots=True)
 class _Ending:
-    """The first SIGTERM or SIGINT asks for the end, the second for the end now."""
+    """The first SIGTERM or SIGINT asks for the end, the second for the end now; SIGHUP for a reload."""
 
     runtime: Runtime
+    reloads: Reloads
+    terminal: Terminal
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     hurried: bool = False
 
@@ -148,6 +195,13 @@ class _Ending:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+
+    def _hung_up(self) -> None:
+        if self.terminal.was_closed():
+            self._signalled(signal.SIGHUP)
+        else:
+            self.reloads.ask()
 
     def _signalled(self, number: signal.Signals) -> None:
         self.hurried = self.asked.is_set()
@@ -194,33 +248,10 @@ def _serves(states: Mapping[str, WorkerState]) -> bool:
 # The processes.
 
 
-def _jobs(setup: Setup, boot_id: str) -> list[Job]:
-    ports: dict[str, int] = {}
-    workers = [_worker_job(setup, spec, boot_id, ports) for spec in setup.specs]
-    return [_gateway_job(setup, boot_id), *workers]
-
-
-def _worker_job(setup: Setup, spec: WorkerSpec, boot_id: str, ports: dict[str, int]) -> Job:
-    engine = setup.engines[spec.engine]
-
-    def attempt() -> Attempt:
-        port = ports[spec.name] = free_port(ports.values())
-        launch = engine.launch(spec, port=port)
-        order = Order(
-            name=spec.name,
-            argv=launch.argv,
-            env=worker_environment(spec, launch.env, os.environ, boot_id=boot_id),
-            cores=spec.cpu_cores,
-            on_line=partial(log_worker_line, spec.name),
-        )
-        return Attempt(order, Probe(Loopback(port), engine.ready_path))
-
-    return Job(name=spec.name, attempt=attempt, policy=setup.worker_policy, timings=setup.worker_timings)
-
-
 def _gateway_job(setup: Setup, boot_id: str) -> Job:
     directory, fd = setup.directory.path, setup.listener.fileno()
     options = ["--fd", str(fd), "--runtime-dir", str(directory)]
+    options += ["--accepted", str(directory / ACCEPTED)]
     if setup.config_file is not None:
         options += ["--config", setup.config_file]
     order = Order(

@@ -37,6 +37,8 @@ class Preflight:
     file: str
     """The configuration file as it was named, or `the defaults`."""
     config: Config
+    text: str
+    """The file, word for word."""
     paths: Paths
     machine: Machine
     workers: tuple[WorkerSpec, ...]
@@ -67,6 +69,7 @@ def preflight(path: Path | None, *, engines: Mapping[str, Engine]) -> Preflight:
     return Preflight(
         file=source.file,
         config=source.config,
+        text=source.text,
         paths=paths,
         machine=machine,
         workers=workers,

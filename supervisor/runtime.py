@@ -15,7 +15,7 @@ from typing import Final, TypeAlias, assert_never
 import structlog
 
 from supervisor.contract.fleet import FleetSnapshot, WorkerState, WorkerStatus
-from supervisor.contract.reports import Known
+from supervisor.contract.reports import Hung, Known
 from supervisor.contract.reports import Process as WorkerProcess
 from supervisor.core.backoff import RestartPolicy
 from supervisor.core.fleet import (
@@ -50,7 +50,7 @@ from supervisor.core.worker import (
     Timings,
     WorkerMachine,
 )
-from supervisor.host.probe import Loopback, Probe, wait_until_ready
+from supervisor.host.probe import Loopback, Probe, UnixSocket, answers, wait_until_ready
 from supervisor.host.process import CANNOT_RUN, Children, Order, Process
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -188,6 +188,11 @@ class Runtime:
         self._publish(with_accepted_settings(self.fleet))
         return self.fleet.settings
 
+    def retime(self, timings: Timings) -> None:
+        """Let all workers take so long from now on, for what they are asked after this."""
+        for name in {status.worker for status in self.fleet.workers}:
+            self._children[name].machine.timings = timings
+
     def add(self, job: Job, spec: WorkerSpec, *, start: bool) -> None:
         """Take a worker on, in place of a stopped one of its name if there is one."""
         old = self.status(spec.name)
@@ -237,6 +242,12 @@ class Runtime:
         self.condemn(name, reason)
         if (process := self._children[name].process) is not None:
             process.kill()
+
+    def hung(self, report: Hung) -> None:
+        """End a worker that a gateway found to hang; a successor does not suffer for it."""
+        found = (s for s in self.fleet.workers if s.worker == report.worker)
+        if any(status.incarnation == report.incarnation for status in found):
+            self.condemn(report.worker, f"hangs: {report.why}")
 
     def pardon(self, name: str) -> None:
         """Let a worker that was sent to quarantine run again; others are left as they are."""
@@ -335,8 +346,18 @@ class Runtime:
         self._feed(child, Exited(code, why))
 
     async def _probe(self, child: _Child, probe: Probe) -> None:
+        """Ask until it is ready, and then now and then whether it lives.
+
+        A gateway looks after the workers better, and knows when they load: while there is one they are not
+        asked. A gateway itself always is.
+        """
         await wait_until_ready(probe)
         self._feed(child, Probed(ok=True))
+        timings = child.job.timings
+        while True:
+            await asyncio.sleep(timings.probe_interval_s)
+            if not self._gateways or isinstance(probe.address, UnixSocket):
+                self._feed(child, Probed(ok=await answers(probe, timings.probe_timeout_s)))
 
     def _announce(self, child: _Child, announce: Announce) -> None:
         level = _LEVELS.get(announce.new, "info")

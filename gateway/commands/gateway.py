@@ -32,18 +32,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("-c", "--config", metavar="FILE", help="the configuration; without it all defaults")
     parser.add_argument("--runtime-dir", metavar="DIR", help="where the sockets are (default: the file's)")
+    parser.add_argument(
+        "--accepted", metavar="COPY", help="read this copy of the configuration, which was found right"
+    )
     parser.add_argument("--fd", type=int, metavar="N", help="an inherited listening socket")
+    parser.add_argument(
+        "--generation", type=int, default=1, metavar="N", help="which of the supervisor's gateways this is"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal ends it."""
     try:
-        config = read_config(args.config)
+        config = read_config(args.config, args.accepted)
         directory = Path(args.runtime_dir) if args.runtime_dir else directory_of(config, args.config)
         learned = learned_file_of(config, args.config, directory)
         if args.fd is not None:
             listener = socket.socket(fileno=args.fd)
-            return _serve(config, Ports(listener, directory, learned_file=learned), _say_nothing)
+            ports = Ports(listener, directory, learned_file=learned, generation=args.generation)
+            return _serve(config, ports, _say_nothing)
         return _serve_alone(config, directory, learned, args.config)
     except (SettingsError, host.DirectoryError) as error:
         print(f"corral gateway: {error}", file=sys.stderr)

@@ -16,18 +16,22 @@ class SettingsError(Exception):
     """The file cannot be used; the text names it and says why."""
 
 
-def read_config(file: str | None) -> Config:
+def read_config(file: str | None, accepted: str | None = None) -> Config:
     """Return the configuration of a file, or all defaults without one.
+
+    `accepted` is a copy of the file as it was when it was found right: that is read, whatever the file itself
+    has become.
 
     Raises:
         SettingsError: not readable, or wrong.
     """
-    if file is None:
+    source = file if accepted is None else accepted
+    if source is None:
         return Config()
     try:
-        return parse_config(Path(file).read_text(encoding="utf-8"), file=file)
+        return parse_config(Path(source).read_text(encoding="utf-8"), file=file or source)
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file}: {error}") from error
+        raise SettingsError(f"{source}: {error}") from error
     except ConfigError as error:
         raise SettingsError(str(error)) from error
 

@@ -12,6 +12,7 @@ import socket
 import sys
 from argparse import ArgumentParser, Namespace
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -59,10 +60,13 @@ def _set_up(found: Preflight, args: Namespace) -> app.Setup | None:
     directory = _claim(found)
     systemd = notify_socket(os.environ)
     listener = _listen(found.config.listen, systemd, next_free=args.next_free_port)
-    if directory is None or listener is None:
+    if directory is None or listener is None or not _accept(found, directory):
         return None
     return app.Setup(
         specs=found.workers,
+        config=found.config,
+        reread=partial(preflight, args.config, engines=ENGINES),
+        worker_timings=app.worker_timings(found.config),
         engines=ENGINES,
         listener=listener,
         directory=directory,
@@ -77,6 +81,16 @@ def _claim(found: Preflight) -> RuntimeDirectory | None:
     except DirectoryError as error:
         sys.stderr.write(f"{error}\n")
         return None
+
+
+def _accept(found: Preflight, directory: RuntimeDirectory) -> bool:
+    """Keep the file for gateways, which may start while it is being edited."""
+    try:
+        directory.write_accepted(found.text)
+    except OSError as error:
+        sys.stderr.write(f"{directory.path} cannot be written to: {error.strerror}\n")
+        return False
+    return True
 
 
 def _listen(listen: str, systemd: NotifySocket, *, next_free: bool) -> socket.socket | None:

@@ -12,17 +12,44 @@ import structlog
 if TYPE_CHECKING:  # pydantic is a tenth of a second that embedded workers can do without
     from supervisor.contract.config import LogConfig
 
-_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "exception": 40, "critical": 50}
+
+
+class _Threshold:
+    """Drops lines below a level that can change while loggers that were made earlier stay in use."""
+
+    level = _LEVELS["info"]
+
+    def __call__(
+        self,
+        _logger: Any,  # noqa: ANN401 -- structlog's protocol
+        method: str,
+        event: structlog.typing.EventDict,
+    ) -> structlog.typing.EventDict:
+        """Pass a line on, or end its way."""
+        if _LEVELS.get(method, self.level) < self.level:
+            raise structlog.DropEvent
+        return event
+
+
+_THRESHOLD: Final = _Threshold()
+"""There is one, as there is one configuration of structlog in a process."""
+
+
+def set_level(level: Literal["debug", "info", "warning", "error"]) -> None:
+    """Leave lines below this level out from now on, in the whole process."""
+    _THRESHOLD.level = _LEVELS[level]
 
 
 def settings(log: LogConfig, *, terminal: bool) -> dict[str, Any]:
-    """Return what `structlog.configure` is to be called with, but for the logger factory.
+    """Return what `structlog.configure` is to be called with, but for the logger factory; set the level.
 
     `terminal` says whether a person may be looking at the lines.
     """
+    set_level(log.level)
     return {
-        "processors": processors(style_of(log, terminal=terminal)),
-        "wrapper_class": structlog.make_filtering_bound_logger(_LEVELS[log.level]),
+        "processors": [_THRESHOLD, *processors(style_of(log, terminal=terminal))],
+        "wrapper_class": structlog.make_filtering_bound_logger(_LEVELS["debug"]),
         "cache_logger_on_first_use": True,
     }
 

@@ -15,11 +15,29 @@ SUPERVISOR_SOCKET: Final = "supervisor.sock"
 """Unix socket in the runtime directory on which the supervisor sends fleet snapshots."""
 GATEWAY_SOCKET: Final = "gateway.sock"
 """Unix socket in the runtime directory on which the gateway answers administration."""
+CONTROL_SOCKET: Final = "control.sock"
+"""Unix socket in the runtime directory on which the supervisor answers operators (`corral reload`, ...)."""
+ACCEPTED: Final = "accepted.yaml"
+"""File in the runtime directory that holds the configuration that was accepted last, word for word: a gateway
+that starts while the file itself is being edited reads this."""
+FORWARD_SOCKET: Final = "forward.sock"
+"""Unix socket in the runtime directory on which the gateway answers what an older one passes on to it."""
+HANDOVER_SOCKET: Final = "handover.sock"
+"""Unix socket in the runtime directory on which a gateway hands over. Always `numbered`."""
 LOCK: Final = "supervisor.lock"
 """File in the runtime directory that whoever uses it holds locked: a supervisor, or a gateway alone."""
 
 ENDPOINT: Final = "endpoint"
 """File in the runtime directory that holds the URL for clients as long as Corral runs."""
+
+
+def numbered(socket: str, generation: int) -> str:
+    """Return what a socket of one gateway is called: during an upgrade there are two gateways.
+
+    The name without a number is another name for the newest gateway's.
+    """
+    stem, dot, suffix = socket.rpartition(".")
+    return f"{stem}.{generation}{dot}{suffix}"
 
 
 class PathError(ValueError):

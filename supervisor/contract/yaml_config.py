@@ -52,6 +52,7 @@ class ConfigSource:
     config: Config
     file: str
     tree: Tree
+    text: str = ""
 
     def blame(self, mistakes: Sequence[Mistake]) -> ConfigError:
         """Return later findings (paths, placement) as an error that names file and line."""
@@ -78,7 +79,7 @@ def parse_source(text: str, *, file: str) -> ConfigSource:
         ConfigError: holds every mistake, in the order of the lines.
     """
     config, tree = parse_as(Config, text, file=file, check=contradictions)
-    return ConfigSource(config, file, tree)
+    return ConfigSource(config, file, tree, text)
 
 
 def parse_as(

@@ -181,6 +181,61 @@ def _changed(key: str, before: Any, after: Any) -> Iterator[str]:  # noqa: ANN40
         yield key
 
 
+def in_force(old: Config, new: Config) -> Config:
+    """Return the new configuration with the old values of what needs a restart of Corral."""
+    kept = old.model_dump()
+    sections: dict[str, dict[str, Any]] = {}
+    for key in changed_keys(old, new):
+        if applied(key) is Applied.BY_RESTART:
+            section, _, name = key.partition(".")
+            sections.setdefault(section, {})[name] = kept[section][name] if name else kept[section]
+    update = {
+        section: values.get("") if "" in values else getattr(new, section).model_copy(update=values)
+        for section, values in sections.items()
+    }
+    return new.model_copy(update=update)
+
+
+# For people and programs --------------------------------------------------------------
+
+
+def as_json(found: Plan) -> dict[str, Any]:
+    """Return the plan for programs, with its text for people."""
+    return {
+        "workers": [{"worker": w.name, "fate": w.fate, "keys": list(w.keys)} for w in found.workers],
+        "steps": [{"stop": list(step.stop), "start": list(step.start)} for step in found.steps],
+        "in_place": list(found.in_place),
+        "by_restart": list(found.by_restart),
+        "text": as_text(found),
+    }
+
+
+def as_text(found: Plan) -> list[str]:
+    """Return the plan in lines."""
+    if found.changes_nothing:
+        return ["nothing changes"]
+    lines = [f"worker {worker.name}: {_told(worker)}" for worker in found.workers]
+    lines += [f"{key}: changes in place" for key in found.in_place]
+    return lines + [
+        f"{key}: is NOT applied, because it needs a restart of Corral" for key in found.by_restart
+    ]
+
+
+def _told(worker: WorkerPlan) -> str:
+    keys = ", ".join(worker.keys)
+    match worker.fate:
+        case Fate.UNCHANGED:
+            return "unchanged, keeps its models"
+        case Fate.ADJUSTED:
+            return f"takes {keys} in place, keeps its models"
+        case Fate.CHANGED:
+            return f"drains and is started anew ({keys})"
+        case Fate.REMOVED:
+            return "drains and goes"
+        case Fate.NEW:
+            return "is new"
+
+
 # The order ----------------------------------------------------------------------------
 
 

@@ -149,6 +149,10 @@ class Timings:
     """Between SIGTERM and SIGKILL, and between one SIGKILL and the next."""
     probe_failures: int = 3
     """A ready worker that fails this many probes in a row is replaced."""
+    probe_interval_s: float = 10.0
+    """Between two probes of a ready process that nobody else looks after."""
+    probe_timeout_s: float = 5.0
+    """Silence for so long is a failed one."""
 
 
 @dataclass(slots=True)
@@ -243,6 +247,10 @@ class WorkerMachine:
 
     def _too_slow(self, _: DeadlinePassed, now: float) -> None:
         self._terminate(f"{self.state} took too long", now)
+
+    def _cut(self, _: DeadlinePassed, now: float) -> None:
+        limit_s = self.timings.drain_timeout_s
+        self._terminate(f"drain_timeout ({limit_s:g} s) passed: answers under way are cut", now)
 
     def _drained(self, _: Idle, now: float) -> None:
         self._terminate("drained", now)
@@ -363,7 +371,7 @@ TABLE: Final[Mapping[tuple[WorkerState, type], Row]] = {
     (_S.DRAINING,    StopRequested):  Row(_M._stop_draining, (_S.STOPPING,)),
     (_S.DRAINING,    DrainCancelled): Row(_M._serve_on,    (_S.READY,)),
     (_S.DRAINING,    Idle):           Row(_M._drained,     (_S.STOPPING,)),
-    (_S.DRAINING,    DeadlinePassed): Row(_M._too_slow,    (_S.STOPPING,)),
+    (_S.DRAINING,    DeadlinePassed): Row(_M._cut,         (_S.STOPPING,)),
     (_S.DRAINING,    Exited):         Row(_M._exited,      _GONE),
     (_S.DRAINING,    Condemned):      Row(_M._condemn,     (_S.STOPPING,)),
     (_S.STOPPING,    StartRequested): Row(_M._want),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from supervisor.contract.runtime_dir import ENDPOINT, LOCK
+from supervisor.contract.runtime_dir import ACCEPTED, ENDPOINT, LOCK
 
 _LONGEST_NAME: Final = ".supervisor.sock"
 _SOCKET_PATH_BYTES: Final = 107
@@ -36,9 +36,24 @@ class RuntimeDirectory:
         fresh.write_text(f"{url}\n")
         fresh.replace(self.path / ENDPOINT)
 
+    def write_accepted(self, text: str) -> None:
+        """Keep the configuration that was accepted; it may hold secrets of the workers' `env`.
+
+        Raises:
+            OSError: there is no room for it.
+        """
+        fresh = self.path / f".{ACCEPTED}"
+        fresh.unlink(missing_ok=True)
+        with os.fdopen(
+            os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+        ) as file:
+            file.write(text)
+        fresh.replace(self.path / ACCEPTED)
+
     def release(self) -> None:
         """Give the directory up."""
         (self.path / ENDPOINT).unlink(missing_ok=True)
+        (self.path / ACCEPTED).unlink(missing_ok=True)
         os.close(self._lock_fd)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-_ANSWER_TIMEOUT_S: Final = 5.0
+ANSWER_TIMEOUT_S: Final = 5.0
 _FIRST_WAIT_S: Final = 0.02
 _GROWTH: Final = 1.2
 """Each wait is this much longer, so that the time lost is a small share of the time it took."""
@@ -49,10 +49,10 @@ async def wait_until_ready(probe: Probe) -> None:
         wait_s = min(wait_s * _GROWTH, _LONGEST_WAIT_S)
 
 
-async def answers(probe: Probe) -> bool:
+async def answers(probe: Probe, within_s: float = ANSWER_TIMEOUT_S) -> bool:
     """Ask once; return whether the answer is 200."""
     try:
-        async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+        async with asyncio.timeout(within_s):
             return await _get(probe)
     except (OSError, TimeoutError):
         return False

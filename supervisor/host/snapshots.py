@@ -105,7 +105,7 @@ class SnapshotServer:
         """
         fresh = self.path.with_name(f".{self.path.name}")
         fresh.unlink(missing_ok=True)
-        listener = _bind(fresh)
+        listener = bind_privately(fresh)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: _Reader(self), sock=listener)
         fresh.replace(self.path)
@@ -130,7 +130,7 @@ class SnapshotServer:
             self.path.unlink()
 
 
-def _bind(path: Path) -> socket.socket:
+def bind_privately(path: Path) -> socket.socket:
     """Return a socket that only we may connect to."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     umask = os.umask(0o177)

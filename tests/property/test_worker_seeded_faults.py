@@ -65,7 +65,7 @@ FAULTS: Final = {
         "self.wanted, self._asked = True, False\n        self._move(WorkerState.READY",
         "self.wanted = True\n        self._move(WorkerState.READY",
     ),
-    "drain never ends": ("(_S.DRAINING,    DeadlinePassed): Row(_M._too_slow,    (_S.STOPPING,)),", ""),
+    "drain never ends": ("(_S.DRAINING,    DeadlinePassed): Row(_M._cut,         (_S.STOPPING,)),", ""),
     "silent move": ("self._effects.append(Announce(old, new, reason))", ""),
     "terminate without signal": ("self._effects.append(Terminate())", ""),
     "spawns twice": ("self._effects.append(Spawn())", "self._effects += [Spawn(), Spawn()]"),

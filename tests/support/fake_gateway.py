@@ -31,6 +31,7 @@ async def main() -> None:
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--runtime-dir", type=Path, required=True)
     parser.add_argument("--config")
+    parser.add_argument("--accepted")
     args = parser.parse_args()
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from supervisor.app import Setup, run
-from supervisor.contract.config import LogConfig
+from supervisor.contract.config import Config, LogConfig
 from supervisor.core.backoff import RestartPolicy
+from supervisor.core.spec import WorkerSpec
 from supervisor.core.worker import Timings
 from supervisor.host.directory import claim
 from supervisor.host.listener import open_listener
@@ -22,13 +24,25 @@ from tests.support.fake_engine import FakeEngine, fake_spec
 GATEWAY = Path(__file__).with_name("fake_gateway.py")
 
 
+@dataclass(frozen=True)
+class _Found:
+    """The configuration of a test, which never changes."""
+
+    workers: tuple[WorkerSpec, ...]
+    config: Config = field(default_factory=Config)
+    text: str = ""
+
+
 def main(told_json: str) -> int:
     """Run as told until a signal comes."""
     told = json.loads(told_json)
     configure(LogConfig(format="json"))
     timings = Timings(**told.get("timings", {}))
+    found = _Found(tuple(fake_spec(**worker) for worker in told["workers"]))
     setup = Setup(
-        specs=tuple(fake_spec(**worker) for worker in told["workers"]),
+        specs=found.workers,
+        config=found.config,
+        reread=lambda: found,
         engines={"fake": FakeEngine()},
         listener=open_listener("127.0.0.1:0"),
         directory=claim(Path(told["directory"])),
