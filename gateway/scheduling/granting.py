@@ -83,8 +83,10 @@ def _may_take(state: State, model: ModelState, tenant: str, waiting: int, now: f
     slots = model.slots
     if slots < _LEAST_SHARED or waiting < slots or not state.tenants.excess(tenant, now):
         return True
-    service_s = model.typical_service_s
-    return slots - model.sharing.busy > model.sharing.kept_from(tenant, slots, service_s, now)
+    kept = model.sharing.kept_from(tenant, slots, model.typical_service_s, now)
+    if not kept:
+        return True
+    return sum(replica.slots_counted - len(replica.busy) for replica in model.free.values()) > kept
 
 
 def _held_until(state: State, model: ModelState, now: float) -> float:

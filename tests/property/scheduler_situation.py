@@ -106,7 +106,8 @@ class Situation:
         draining = self.draining()
         for instance, world in self.worlds.items():
             for variant, held in world.held.items() if world.view.ready else ():
-                if not held.faulty and (instance, variant) not in draining:
+                serves = variant in world.view.servable and (instance, variant) not in draining
+                if serves and not held.faulty:
                     counts[variant] += held.resident.slots
         return counts
 

@@ -134,8 +134,14 @@ FAULTS: Final = {
     "a flood takes the last slot": Planted(
         rules.test_while_only_a_flood_waits_the_last_slot_is_left_to_the_others,
         "granting",
-        "return slots - model.sharing.busy > model.sharing.kept_from(",
-        "return True or model.sharing.kept_from(",
+        "    if not kept:",
+        "    if True:",
+    ),
+    "answers on a worker that went keep slots": Planted(
+        rules.test_answers_on_a_worker_that_is_down_keep_no_slot_of_another_from_their_tenant,
+        "granting",
+        "    if not kept:\n        return True\n    return sum(",
+        "    return model.slots - model.sharing.busy > kept and sum(",
     ),
     "nothing waits for a batch": Planted(
         rules.test_a_model_that_is_idle_on_a_busy_worker_waits_for_a_fuller_batch,

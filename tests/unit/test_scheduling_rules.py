@@ -365,6 +365,18 @@ def test_a_flood_of_one_tenant_delays_another_by_two_grants_at_most() -> None:
     assert stage.where(other) == "w0"
 
 
+def test_answers_on_a_worker_that_is_down_keep_no_slot_of_another_from_their_tenant() -> None:
+    """Though the tenant is over its share: nobody else uses the model."""
+    stage = Stage([view(W0), view(W1)], obeys=False)
+    stage.feed(Observed(W1, {A: resident(1)}))
+    stage.arrive(A, "ann")
+    stage.arrive(B, "bob")
+    stage.tell_fleet(view(W0), replace(view(W1), ready=False))
+    more = [stage.arrive(A, "ann") for _ in range(3)]
+    stage.feed(Observed(W0, {A: resident(2)}))
+    assert [stage.where(request) for request in more] == ["w0", "w0", None]
+
+
 def test_while_only_a_flood_waits_the_last_slot_is_left_to_the_others() -> None:
     """So that a tenant that uses the model too need not wait for one of the flood's long answers."""
     stage = Stage([replace(view(W0, slots=4), max_queue=500)])
