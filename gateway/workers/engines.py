@@ -68,6 +68,11 @@ def speakers(route: str) -> list[str]:
     return [engine for engine in _OTHERS if speaks(engine, route)]
 
 
+def continues_texts(engine: str) -> bool:
+    """Whether a worker of the engine tells how it renders a prompt, and goes on with a text as it is."""
+    return engine in _OTHERS
+
+
 def dies_of_schemas(engine: str) -> bool:
     """Whether a runner of the engine crashes where a JSON schema gives no sound grammar.
 
