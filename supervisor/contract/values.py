@@ -20,6 +20,8 @@ from supervisor.contract.names import InvalidModelNameError, ModelName
 _LISTEN: Final = re.compile(r"(?P<host>\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):(?P<port>[0-9]{1,5})\Z")
 _PERCENT: Final = re.compile(r"([0-9]{1,3})%\Z")
 _SIZE: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)\Z")
+GATEWAY_NAME: Final = "gateway"
+"""What commands call the gateway; no worker can be called so."""
 _WORKER_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}\Z")
 _GPU_UUID: Final = re.compile(r"(GPU|MIG)-[0-9A-Za-z/-]+\Z")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -159,6 +161,10 @@ def _check_worker_name(value: str) -> str:
             f"{shown(value)} is no name for a worker: write up to 32 lower-case letters, digits, - and _, "
             "a letter or digit first"
         )
+    if value == GATEWAY_NAME:
+        raise ValueError(
+            f"{shown(value)} is what commands call the gateway itself: choose another name for the worker"
+        )
     return value
 
 
@@ -274,7 +280,9 @@ Slots = Annotated[
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": _MOST_SLOTS}, {"const": "auto"}]}),
 ]
 Cores = Annotated[str, AfterValidator(_check_cores), _text("^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$")]
-WorkerName = Annotated[str, AfterValidator(_check_worker_name), _text("^[a-z0-9][a-z0-9_-]{0,31}$")]
+WorkerName = Annotated[
+    str, AfterValidator(_check_worker_name), _text("^(?!gateway$)[a-z0-9][a-z0-9_-]{0,31}$")
+]
 GpuId = Annotated[int | str, BeforeValidator(_check_gpu), _number_or_text("integer", 0, "^(GPU|MIG)-.+$")]
 Env = dict[
     Annotated[str, AfterValidator(_check_variable)], Annotated[str, AfterValidator(_check_variable_text)]
