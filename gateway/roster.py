@@ -113,6 +113,8 @@ class Roster:
     """What requests brought with them."""
     held: dict[Instance, dict[str, Held]] = field(default_factory=dict)
     """What each process was last seen or made to hold, by weights."""
+    tripped: frozenset[Instance] = frozenset()
+    """Processes that get no requests for now, because of how they answered (`gateway/health/`)."""
     withdrawn: set[str] = field(default_factory=set)
     """Keys of models that are being deleted: nobody is given them any more."""
     stand_ins: dict[str, str] = field(default_factory=dict)
@@ -178,6 +180,11 @@ class Roster:
     def details_of(self, variant: Variant) -> ModelDetails | None:
         """Return what /api/show told of the model; None before it was asked."""
         return self._details.get(variant.digest)
+
+    def embeds(self, variant: Variant) -> bool:
+        """Whether the model embeds and does not chat, as far as that is known."""
+        details = self.details_of(variant)
+        return details is not None and details.embedding
 
     def listed_on(self, worker: str, variant: Variant) -> frozenset[str]:
         """Return all that a variant may be listed as by a worker: one for each name over its weights."""
@@ -371,7 +378,7 @@ class Roster:
     def _view(self, status: WorkerStatus) -> WorkerView:
         return WorkerView(
             instance=instance_of(status),
-            ready=self._is_ready(status),
+            ready=self._is_ready(status) and instance_of(status) not in self.tripped,
             num_parallel=status.num_parallel,
             max_loaded_models=status.max_loaded_models,
             max_queue=status.max_queue,
@@ -392,12 +399,11 @@ class Roster:
 
     def _need_bytes(self, variant: Variant, size_bytes: int, status: WorkerStatus) -> int:
         details = self.details_of(variant)
-        embeds = details is not None and details.embedding
         return estimate(
             size_bytes=size_bytes,
             model_info=details.model_info if details is not None else {},
             context_length=self.context_on(status, variant),
-            slots=1 if embeds else status.num_parallel,
+            slots=1 if self.embeds(variant) else status.num_parallel,
         ).total_bytes
 
 

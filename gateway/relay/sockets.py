@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Final
 
 SILENCE_S: Final = 10
@@ -17,6 +20,27 @@ IDLE_S: Final = 5
 """Without traffic the peer is asked for a sign of life after this long, and then every second."""
 
 Option = tuple[int, int, int]
+
+
+@dataclass(slots=True)
+class Opened:
+    """Connections that were begun for a request; none where a pooled one was taken."""
+
+    count: int = 0
+
+
+_opened: ContextVar[Opened | None] = ContextVar("opened", default=None)
+
+
+@contextmanager
+def counting_connections() -> Iterator[Opened]:
+    """Count the connections that are begun in the block: the client library does not tell."""
+    opened = Opened()
+    token = _opened.set(opened)
+    try:
+        yield opened
+    finally:
+        _opened.reset(token)
 
 
 def socket_options() -> tuple[Option, ...]:
@@ -42,6 +66,9 @@ def worker_socket(
     address: tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[object, ...]],
 ) -> socket.socket:
     """Return an unconnected socket for an entry of `getaddrinfo`, as aiohttp's connector asks for it."""
+    opened = _opened.get()
+    if opened is not None:
+        opened.count += 1
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
     for level, name, value in socket_options():

@@ -1,35 +1,62 @@
 """Sends a request to a worker and reads the answer: the only file that sees aiohttp's client exceptions.
 
 Translates them into the closed set of `Outcome`s, and tells whoever watches the workers of each attempt
-that broke off. Decides nothing about retries or status codes.
+that broke off. Decides nothing about retries or status codes, with one exception: a pooled connection that
+turns out to have been closed is no attempt at all, so it is made again at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from http import HTTPStatus
 from typing import Final
 
 import aiohttp
 
+from gateway.relay.answers import failure_of
 from gateway.relay.outcome import (
     AttemptFailedError,
     Broken,
-    NoRoute,
+    Garbage,
     NotSent,
     Outcome,
-    Refused,
+    Phase,
     StreamFailedError,
     TimedOut,
 )
-from supervisor.contract.wire import RUNNER_TERMINATED
+from gateway.relay.sockets import counting_connections
 
 _OF_THE_ANSWER: Final = ("Content-Type", "Cache-Control")
+_STALE_WITHIN_S: Final = 1.0
+"""A connection that was closed before we sent on it tells so at once; later the worker had our request."""
+
+
+@dataclass(slots=True)
+class Pulse:
+    """When a worker last sent something: monotonic seconds."""
+
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A request as it goes to a worker."""
+
+    url: str
+    body: bytes
+    content_type: str
+    request_id: str
+    deadline: float
+    """Until when the first bytes of its answer are waited for, in event-loop seconds."""
+    first_byte_s: float
+    """After so long without them the worker is suspected of hanging."""
+    pulse: Pulse = field(default_factory=Pulse)
+    """Of the worker."""
+    again_if_stale: bool = True
+    """It has harmed no worker yet: a pooled connection that it finds broken was closed before."""
 
 
 @dataclass(slots=True)
@@ -40,6 +67,7 @@ class Reply:
     first: bytes
     idle_timeout_s: float
     on_failure: Callable[[], None]
+    pulse: Pulse
     bytes_read: int = 0
 
     @property
@@ -64,9 +92,10 @@ class Reply:
         Raises:
             StreamFailedError: it ended early, or nothing came for too long.
         """
-        chunk = self.first
+        chunk, now = self.first, asyncio.get_running_loop().time
         while chunk:
             self.bytes_read += len(chunk)
+            self.pulse.at = now()
             yield chunk
             try:
                 chunk = await self.response.content.readany()
@@ -76,8 +105,12 @@ class Reply:
 
     def _outcome(self, error: Exception) -> Broken | TimedOut:
         if isinstance(error, TimeoutError):
-            return TimedOut("next chunk", self.idle_timeout_s)
+            return TimedOut(Phase.NEXT_CHUNK, self.idle_timeout_s)
         return Broken(self.bytes_read, _text(error))
+
+
+class _BrokeTwiceError(aiohttp.ClientError):
+    """A request broke a pooled connection, and then one of its own, or there was none to be had."""
 
 
 class Upstream:
@@ -86,13 +119,18 @@ class Upstream:
     def __init__(
         self,
         session: aiohttp.ClientSession,
+        fresh: aiohttp.ClientSession,
         *,
         connect_timeout_s: float,
         idle_timeout_s: float,
         on_failure: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """The session's owner closes it; `on_failure` hears the URL of each request that broke off."""
+        """The sessions' owner closes them; `fresh` is one that keeps no connections.
+
+        `on_failure` hears the URL of each request that broke off.
+        """
         self.session = session
+        self._fresh = fresh
         self._timeouts = aiohttp.ClientTimeout(
             total=None, connect=connect_timeout_s, sock_connect=connect_timeout_s, sock_read=idle_timeout_s
         )
@@ -101,28 +139,24 @@ class Upstream:
         self._on_failure = on_failure
 
     @asynccontextmanager
-    async def open(
-        self, url: str, body: bytes, *, content_type: str, request_id: str, deadline: float
-    ) -> AsyncIterator[Reply]:
+    async def open(self, message: Message) -> AsyncIterator[Reply]:
         """Send a request and yield its answer once its first bytes are there.
 
-        `deadline` is in event-loop seconds. On the way out the connection is given back if the answer was
-        read to its end, and closed otherwise, which tells the worker to stop.
+        On the way out the connection is given back if the answer was read to its end, and closed otherwise,
+        which tells the worker to stop.
 
         Raises:
             AttemptFailedError: nothing came that could go to the client.
         """
-        headers = {"Content-Type": content_type, "X-Request-Id": request_id}
         started = asyncio.get_running_loop().time()
+        until = min(message.deadline, started + message.first_byte_s)
         try:
-            async with asyncio.timeout_at(deadline):
-                response = await self.session.post(
-                    url, data=body, headers=headers, timeout=self._timeouts, allow_redirects=False
-                )
-                reply = await self._begin(response, url)
+            async with asyncio.timeout_at(until):
+                response = await self._send(message, self._timeouts_for(message))
+                reply = await self._begin(response, message)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self._on_failure(url)
-            raise AttemptFailedError(self._outcome(error, started)) from error
+            self._on_failure(message.url)
+            raise AttemptFailedError(self._outcome(error, message, started)) from error
         try:
             yield reply
         finally:
@@ -131,53 +165,74 @@ class Upstream:
             else:
                 response.close()
 
-    def _outcome(self, error: Exception, started: float) -> Outcome:
+    def _timeouts_for(self, message: Message) -> aiohttp.ClientTimeout:
+        """Give an answer that comes in one piece the time that it needs; reading it has one limit for all."""
+        if message.first_byte_s <= self._idle_timeout_s:
+            return self._timeouts
+        return aiohttp.ClientTimeout(
+            total=None,
+            connect=self._connect_timeout_s,
+            sock_connect=self._connect_timeout_s,
+            sock_read=message.first_byte_s,
+        )
+
+    async def _send(self, message: Message, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        """Send; once more on a connection of its own if a pooled one was closed before we used it."""
+        sent_at = asyncio.get_running_loop().time()
+        with counting_connections() as opened:
+            try:
+                return await self._post(self.session, message, limits)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                waited_s = asyncio.get_running_loop().time() - sent_at
+                if opened.count or waited_s > _STALE_WITHIN_S or not message.again_if_stale:
+                    raise
+        try:
+            return await self._post(self._fresh, message, limits)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            # It took our request and broke, rather than having closed the connection before: what kills
+            # workers must not look like a request that was never sent.
+            raise _BrokeTwiceError(_text(error)) from error
+
+    async def _post(
+        self, session: aiohttp.ClientSession, message: Message, limits: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse:
+        headers = {"Content-Type": message.content_type, "X-Request-Id": message.request_id}
+        return await session.post(
+            message.url, data=message.body, headers=headers, timeout=limits, allow_redirects=False
+        )
+
+    def _outcome(self, error: Exception, message: Message, started: float) -> Outcome:
         match error:
+            case _BrokeTwiceError():
+                return Broken(0, str(error), times=2)
             case aiohttp.ConnectionTimeoutError():
-                return TimedOut("connect", self._connect_timeout_s)
+                return TimedOut(Phase.CONNECT, self._connect_timeout_s)
             case TimeoutError():
-                waited_s = asyncio.get_running_loop().time() - started
-                return TimedOut("first byte", round(waited_s, 1))
+                now = asyncio.get_running_loop().time()
+                phase = Phase.REQUEST if now >= message.deadline else Phase.FIRST_BYTE
+                return TimedOut(phase, round(now - started, 1))
             case aiohttp.ClientConnectorError():
                 return NotSent(_text(error))
+            case aiohttp.ClientResponseError():
+                return Garbage("no HTTP")
             case _:
                 return Broken(0, _text(error))
 
-    async def _begin(self, response: aiohttp.ClientResponse, url: str) -> Reply:
+    async def _begin(self, response: aiohttp.ClientResponse, message: Message) -> Reply:
         """Wait for the first bytes: until they are there the request may still be given to another."""
         try:
             first = await response.content.readany()
         except BaseException:
             response.close()
             raise
-        failure = failure_of(response.status, first)
+        failure = failure_of(response.status, response.headers.get("Content-Type", ""), first)
         if failure is None:
-            return Reply(response, first, self._idle_timeout_s, partial(self._on_failure, url))
+            on_failure = partial(self._on_failure, message.url)
+            return Reply(response, first, self._idle_timeout_s, on_failure, message.pulse)
         response.close()
-        if isinstance(failure, Broken):
-            self._on_failure(url)
+        if isinstance(failure, (Broken, Garbage)):
+            self._on_failure(message.url)
         raise AttemptFailedError(failure)
-
-
-def failure_of(status: int, first: bytes) -> Outcome | None:
-    """Return why an answer that begins so is none for the client, or None when it is."""
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        return Refused(status, error_text(first))
-    if status == HTTPStatus.NOT_FOUND and not first.lstrip().startswith(b"{"):
-        # `404 page not found`: the server has no such route; of a model that it does not have it tells JSON
-        return NoRoute("the worker does not know this API")
-    if status == HTTPStatus.INTERNAL_SERVER_ERROR and RUNNER_TERMINATED.encode() in first:
-        return Broken(0, error_text(first))
-    return None if first else Broken(0, "the answer was empty")
-
-
-def error_text(body: bytes) -> str:
-    """Return the message of an error body, whichever surface's shape it has."""
-    try:
-        error = json.loads(body)["error"]
-    except (ValueError, LookupError, TypeError):
-        return body.decode(errors="replace").strip()
-    return str(error.get("message", error)) if isinstance(error, dict) else str(error)
 
 
 def _text(error: BaseException) -> str:

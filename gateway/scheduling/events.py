@@ -187,7 +187,7 @@ def _free_slot(state: State, lease: Lease, now: float) -> None:
 
 
 def _note_use(replica: Replica, request: Arrived, now: float) -> None:
-    """Remember when it was used and how long this tenant wants it to stay; what others want stays as it is."""
+    """Remember its use, and how long this tenant wants it to stay; what others want stays as it is."""
     replica.last_used = now
     if replica.unload_asked:
         return

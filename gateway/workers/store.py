@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from gateway.relay.upstream import error_text
+from gateway.relay.answers import error_text
 from gateway.workers.client import WorkerUnreachableError
 
 _CONNECT_S: Final = 5.0

@@ -177,8 +177,20 @@ class GatewayConfig(_Section):
     """For connecting to a worker."""
     load_timeout: Seconds = 300.0
     """For loading a model; then the load has failed."""
+    first_byte_timeout: Seconds = 60.0
+    """For the first byte of a streamed answer, beyond several times what prompt and model are known to take;
+    then the request goes elsewhere and the worker is asked whether it hangs."""
     idle_timeout: Seconds = 300.0
-    """Between two chunks of an answer; then the worker is taken for hung."""
+    """Between two chunks of an answer, and for an answer that comes in one piece; then the worker is asked
+    whether it hangs."""
+    probe_interval: Seconds = 45.0
+    """A worker that gave no sign of life for so long is asked for one, where it is idle for one token."""
+    probe_timeout: Seconds = 30.0
+    """For that token, beyond the time to load the model; a worker that lets two of them pass is replaced."""
+    stop_timeout: Seconds = 20.0
+    """So long answers under way may go on when Corral is stopped; then they are broken off."""
+    finish_timeout: Seconds = 600.0
+    """So long answers under way may go on in a gateway that was replaced."""
     max_body_size: SizeBytes = 256 * 2**20
     """Larger request bodies are refused with 413 (images travel in bodies)."""
     cors_origins: tuple[Origin, ...] = ()

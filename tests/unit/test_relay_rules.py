@@ -5,43 +5,70 @@ from random import Random
 
 import pytest
 
+from gateway.relay.answers import error_text, failure_of, mistake_in
 from gateway.relay.outcome import (
     MAX_BACKOFF_S,
+    RULES,
     Broken,
+    Failing,
+    Garbage,
+    Kind,
     NoRoute,
     NotSent,
     Outcome,
+    Phase,
     Refused,
     StreamFailedError,
     TimedOut,
     backoff_s,
+    breaks_of,
     describe,
+    kind_of,
     may_retry,
+    rule_of,
     status_of,
 )
 from gateway.relay.stream import AsItComes, EndOfStream, WholeFrames, pump
-from gateway.relay.upstream import error_text, failure_of
 
 MARK = b'"done":true'
 
 
-@pytest.mark.parametrize(
-    ("outcome", "again", "status"),
-    [
-        (NotSent("refused"), True, 502),
-        (Refused(503, "busy"), True, 503),
-        (Broken(0, "reset"), True, 502),
-        (Broken(1, "reset"), False, 502),
-        (TimedOut("connect", 5), True, 504),
-        (NoRoute("old"), True, 501),
-        (TimedOut("first byte", 600), False, 504),
-    ],
-)
-def test_only_what_reached_no_client_is_made_again(outcome: Outcome, again: bool, status: int) -> None:  # noqa: FBT001 -- parameters of the table
+ENDS: dict[Outcome, tuple[Kind, bool, bool, int]] = {
+    NotSent("refused"): (Kind.NOT_SENT, True, False, 502),
+    TimedOut(Phase.CONNECT, 5): (Kind.NO_CONNECTION, True, False, 504),
+    Refused(503, "busy"): (Kind.REFUSED, True, True, 503),
+    Broken(0, "reset"): (Kind.BROKE_OFF, True, True, 502),
+    Broken(1, "reset"): (Kind.BROKE_MID_STREAM, False, False, 502),
+    Failing(500, "CUDA error"): (Kind.FAILING, True, True, 502),
+    Garbage("a web page"): (Kind.GARBAGE, True, True, 502),
+    TimedOut(Phase.FIRST_BYTE, 60): (Kind.SILENT, True, True, 504),
+    TimedOut(Phase.NEXT_CHUNK, 300): (Kind.STALLED, False, False, 504),
+    TimedOut(Phase.REQUEST, 600): (Kind.LATE, False, False, 504),
+    NoRoute("old"): (Kind.NO_ROUTE, True, False, 501),
+}
+"""Each outcome with its kind, whether it is made again, whether that costs retry budget, and the status."""
+
+
+@pytest.mark.parametrize("outcome", ENDS)
+def test_only_what_reached_no_client_is_made_again(outcome: Outcome) -> None:
     """Each outcome has its rule, its status and a sentence."""
-    assert may_retry(outcome, breaks=1) is again
-    assert status_of(outcome) == status
+    rule = rule_of(outcome)
+    assert (kind_of(outcome), rule.again, rule.costs, status_of(outcome)) == ENDS[outcome]
+    assert may_retry(outcome, breaks=1) is rule.again
     assert describe(outcome)
+
+
+def test_the_rules_are_total() -> None:
+    """Every kind has its rule, and is the kind of some outcome."""
+    assert set(RULES) == set(Kind) == {kind for kind, *_ in ENDS.values()}
+
+
+def test_what_was_never_sent_costs_nothing_and_harms_nobody() -> None:
+    """Neither retry budget nor a break; a request that was sent twice may have harmed twice."""
+    assert not rule_of(NotSent("refused")).costs
+    assert breaks_of(NotSent("refused")) == 0
+    assert breaks_of(Broken(0, "reset")) == 1
+    assert breaks_of(Broken(0, "reset", times=2)) == 2
 
 
 def test_request_that_broke_three_connections_is_not_made_again() -> None:
@@ -171,11 +198,36 @@ def test_error_bodies_of_any_shape_are_read(body: bytes, text: str) -> None:
     assert error_text(body) == text
 
 
-def test_runner_that_died_is_told_from_a_bad_request() -> None:
+JSON = "application/json"
+
+
+@pytest.mark.parametrize(
+    ("status", "content_type", "body", "found"),
+    [
+        (200, JSON, b"{}", None),
+        (200, JSON, b"", Broken),
+        (200, "text/html", b"<html>", Garbage),
+        (404, "text/html", b"<html>", Garbage),
+        (404, JSON, b'{"error":"model not found"}', None),
+        (404, "text/plain", b"404 page not found", NoRoute),
+        (500, JSON, b'{"error":"llama runner process has terminated: exit status 2"}', Failing),
+        (500, JSON, b'{"error":{"message":"CUDA error: an illegal memory access"}}', Failing),
+        (500, JSON, b'{"error":"template: bad template"}', None),
+        (502, "text/plain", b"bad gateway", Failing),
+        (503, JSON, b'{"error":"busy"}', Refused),
+    ],
+)
+def test_a_broken_worker_is_told_from_a_bad_request(
+    status: int, content_type: str, body: bytes, found: type[Outcome] | None
+) -> None:
     """The first can be made again, the second is the client's to see."""
-    assert isinstance(failure_of(500, b'{"error":"llama runner process has terminated"}'), Broken)
-    assert failure_of(500, b'{"error":"bad template"}') is None
-    assert failure_of(404, b'{"error":"model not found"}') is None
-    assert isinstance(failure_of(404, b"404 page not found"), NoRoute)
-    assert failure_of(200, b"{}") is None
-    assert isinstance(failure_of(200, b""), Broken)
+    failure = failure_of(status, content_type, body)
+    assert failure is None if found is None else isinstance(failure, found)
+
+
+def test_a_piece_of_json_is_no_answer() -> None:
+    """As far as its end shows; other types are not looked at."""
+    assert mistake_in(JSON, b'{"a": [1, 2')
+    assert mistake_in(JSON, b'{"a": 1}\n') is None
+    assert mistake_in(JSON, b"[1]") is None
+    assert mistake_in("text/plain", b"one") is None
