@@ -6,7 +6,7 @@ Decides nothing: what a worker is started with is its engine's and `core/pinning
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -32,6 +32,8 @@ class WorkerJobs:
     boot_id: str
     policy: RestartPolicy
     timings: Timings
+    on_line: Callable[[str, str], None] = log_worker_line
+    """Gets each line that a worker writes, after the worker's name."""
     _ports: dict[str, int] = field(default_factory=dict)
     """Of every worker that was ever started: none is given to another."""
 
@@ -46,7 +48,7 @@ class WorkerJobs:
                 argv=launch.argv,
                 env=env,
                 cores=spec.cpu_cores,
-                on_line=partial(log_worker_line, spec.name),
+                on_line=partial(self.on_line, spec.name),
             )
             return Attempt(order, Probe(Loopback(port), self.engines[spec.engine].ready_path))
 

@@ -1,4 +1,7 @@
-"""Which memory limits hold for a process, by what the kernel's files say. Reads none of them."""
+"""Which memory limits hold for a process, and whom they cost its life, by what the kernel's files say.
+
+Reads none of them.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from posixpath import dirname, join
 from typing import Final
 
 _ROOT: Final = "/sys/fs/cgroup"
+_WHOLE_MACHINE: Final = "/proc/vmstat"
 
 
 def memory_limit_files(self_cgroup: str) -> tuple[str, ...]:
@@ -22,6 +26,28 @@ def memory_limit_files(self_cgroup: str) -> tuple[str, ...]:
         elif "memory" in controllers.split(","):
             files += [join(_ROOT, "memory", path, "memory.limit_in_bytes") for path in _upward(group)]
     return tuple(files)
+
+
+def kill_count_files(self_cgroup: str) -> tuple[str, ...]:
+    """Return the files that may count the processes that the kernel killed for memory; the first one counts.
+
+    The process's own group counts its own dead, whichever limit was reached; where it has no count, the
+    machine's stands in for it. `self_cgroup` is the text of /proc/self/cgroup.
+    """
+    files: list[str] = []
+    for line in self_cgroup.splitlines():
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":
+            files.append(join(_ROOT, group.lstrip("/"), "memory.events"))
+        elif "memory" in controllers.split(","):
+            files.append(join(_ROOT, "memory", group.lstrip("/"), "memory.oom_control"))
+    return (*files, _WHOLE_MACHINE)
+
+
+def parse_kill_count(text: str) -> int | None:
+    """Return the count in the text of such a file, or None where it has none."""
+    counts = (line.split() for line in text.splitlines())
+    return next((int(words[1]) for words in counts if words[:1] == ["oom_kill"]), None)
 
 
 def parse_limit(text: str) -> int | None:
