@@ -22,11 +22,11 @@ from gateway.http.server import ClientServer
 
 MOST_AT_ONCE: Final = 64
 """So many are let in before others get their turn on the event loop."""
-SILENT_S: Final = 5.0
+SILENT_S: Final = 2.0
 """A connection that was silent for less may have a request on its way."""
 _FOR_WORKERS: Final = 64
 """Descriptors, at least: one for each answer under way, and what the gateway itself needs."""
-_SHARE_FOR_WORKERS: Final = 8
+_SHARE_FOR_WORKERS: Final = 3
 _GIVING_WAY: Final = 64
 """One in so many connections gives way at a time: looking for the most silent ones looks at all."""
 _PAUSE_S: Final = 1.0
