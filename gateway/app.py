@@ -8,7 +8,7 @@ import os
 import random
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,19 +18,26 @@ from aiohttp import web
 
 from gateway import host
 from gateway.departures import Departures
+from gateway.ending import Ending
 from gateway.external.health import USUAL, Timings
 from gateway.external.merging import NO_SUPERVISOR
 from gateway.external_link import ExternalLink, Surroundings
 from gateway.fleet import Fleet
-from gateway.fleet_link import follow
+from gateway.fleet_link import Reports, follow
+from gateway.handover.forwarding import Forwarding
+from gateway.handover.inheritance import Inheritance, inherited
+from gateway.handover.succession import HandingOver, Succession
+from gateway.health.watch import Health
 from gateway.http.admin import AdminHandlers
-from gateway.http.app import admin_application, client_application, error_body
-from gateway.http.door import Door, most_clients
+from gateway.http.app import admin_application, client_application, error_body, surface_of
+from gateway.http.edge import Edge
+from gateway.http.entrances import Entrances, others_handover_sockets
 from gateway.http.inference import InferenceHandlers
 from gateway.http.listing import ListingHandlers
 from gateway.http.origins import Origins
 from gateway.http.server import ClientRunner
 from gateway.http.store import StoreHandlers
+from gateway.http.turn import Turn
 from gateway.learning import Learning
 from gateway.relay.sockets import worker_socket
 from gateway.relay.upstream import Upstream
@@ -40,13 +47,15 @@ from gateway.scheduling.scheduler import Scheduler
 from gateway.shown import Shows
 from gateway.stores import Stores
 from supervisor.contract.config import Config, SchedulingConfig
-from supervisor.contract.runtime_dir import GATEWAY_SOCKET, SUPERVISOR_SOCKET
+from supervisor.contract.runtime_dir import FORWARD_SOCKET, SUPERVISOR_SOCKET
 from supervisor.contract.values import is_loopback
 
 _log = structlog.get_logger("gateway")
 
 _FINISH_S = 3.0
-"""How long answers under way may go on after SIGTERM."""
+"""How long the last words of answers may take, once all have ended or been broken off."""
+_INTRODUCED_S = 2.0
+"""For workers to tell what they hold while no gateway takes clients in; then without those that do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +71,37 @@ class Ports:
     """Where it keeps what it has learned; None is nowhere."""
     timings: Timings = USUAL
     """How often external workers are asked."""
+    generation: int = 1
+    """Which of the supervisor's gateways this is; its sockets bear the number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A gateway that serves."""
+
+    fleet: Fleet
+    runtime: Runtime
+    turn: Turn
+    entrances: Entrances
+    given_up: asyncio.Event
+    """Set when another gateway has taken its place."""
 
 
 async def serve(config: Config, ports: Ports, greet: Callable[[], None] = lambda: None) -> None:
-    """Serve until SIGTERM or SIGINT, then let answers under way finish for a moment.
+    """Serve until SIGTERM or SIGINT, or until another gateway serves; then finish what is under way.
 
     `greet` is called once, when the first worker can take requests and no other is still coming up.
     """
-    stop = asyncio.Event()
-    host.on_end_signals(stop.set)
+    ending = Ending()
+    host.on_end_signals(ending.signalled)
     host.raise_file_limit()
-    async with running(config, ports) as fleet:
-        greeting = asyncio.create_task(_greet(fleet, greet))
+    async with running(config, ports) as served:
+        greeting = asyncio.create_task(_greet(served.fleet, greet))
         gc.freeze()
-        _log.info("gateway serves", pid=os.getpid())
-        await stop.wait()
-        _log.info("gateway stops")
+        _log.info("gateway serves", pid=os.getpid(), generation=ports.generation)
+        await ending.wait_for_either(served.given_up)
         await _cancel(greeting)
+        await ending.finish(served.turn, served.runtime, served.entrances, config.gateway)
 
 
 async def _greet(fleet: Fleet, greet: Callable[[], None]) -> None:
@@ -87,41 +110,61 @@ async def _greet(fleet: Fleet, greet: Callable[[], None]) -> None:
 
 
 @asynccontextmanager
-async def running(config: Config, ports: Ports) -> AsyncIterator[Fleet]:
+async def running(config: Config, ports: Ports) -> AsyncIterator[Served]:
     """Serve as long as the block lasts."""
     async with AsyncExitStack() as stack:
+        inheritance = await stack.enter_async_context(_inherited(config, ports))
         session = await stack.enter_async_context(_session())
         fleet = Fleet(session, config.gateway.load_timeout, config.models)
         stack.push_async_callback(fleet.close)
         clock = asyncio.get_running_loop().time
         runtime = Runtime(Scheduler(_policy(config)), fleet, clock)
+        learning: Learning | None = None
         if ports.learned_file is not None:
             learning = Learning(runtime.scheduler.estimates, ports.learned_file, fleet.name, clock)
             runtime.on_event = learning.saw
             await stack.enter_async_context(learning.kept())
         stack.push_async_callback(runtime.close)
+        inheritance.prepare(fleet.roster)
+        inheritance.follow(runtime)
+        fleet.on_seen = inheritance.seen
+        duties = await stack.enter_async_context(AsyncExitStack())
+        duties.push_async_callback(fleet.retire)
         fleet.connect_to(runtime.feed, lambda instance: quiet(runtime.scheduler.workers, instance))
+        reports = Reports()
         external = _external_link(config, ports, fleet, session)
-        await stack.enter_async_context(external.running())
+        await duties.enter_async_context(external.running())
         if ports.supervised:
-            link = asyncio.create_task(follow(str(ports.runtime_dir / SUPERVISOR_SOCKET), fleet.on_snapshot))
-            stack.push_async_callback(_cancel, link)
+            socket_path = str(ports.runtime_dir / SUPERVISOR_SOCKET)
+            link = asyncio.create_task(follow(socket_path, fleet.on_snapshot, reports))
+            duties.push_async_callback(_cancel, link)
         else:
             fleet.on_snapshot(NO_SUPERVISOR)
         upstream = Upstream(
             session,
+            await stack.enter_async_context(_session(keeps=False)),
             connect_timeout_s=config.gateway.connect_timeout,
             idle_timeout_s=config.gateway.idle_timeout,
             on_failure=external.request_failed,
         )
+        health = Health(fleet, runtime, upstream, config.gateway, reports.tell)
+        await duties.enter_async_context(health.running())
         origins = _origins(config, ports.listener)
         stores = Stores(fleet, Departures(fleet, runtime), session)
         await stack.enter_async_context(stores.running())
-        runners = _runners(config, _Parts(session, fleet, runtime, upstream, stores), origins)
+        turn = _turn(config, ports, stack)
+        runners = _runners(config, _Parts(session, fleet, runtime, upstream, health, stores, turn), origins)
+        entrances = Entrances(*runners, ports.listener, ports.runtime_dir, ports.generation)
         for runner in runners:
             stack.push_async_callback(runner.cleanup)
-        await _listen(runners, ports)
-        yield fleet
+        stack.callback(entrances.close)
+        succession = Succession(runtime, fleet.roster, turn, _handing_over(entrances, learning, duties))
+        succession.install()
+        stack.push_async_callback(succession.close)
+        if not inheritance.is_empty:
+            await fleet.wait_for(fleet.roster.all_introduced, _INTRODUCED_S)
+        await _open(entrances, succession, inheritance)
+        yield Served(fleet, runtime, turn, entrances, succession.given_up)
 
 
 def _policy(config: Config) -> SchedulingConfig:
@@ -139,9 +182,11 @@ def _external_link(
     return ExternalLink(config.external, surroundings)
 
 
-def _session() -> aiohttp.ClientSession:
+def _session(*, keeps: bool = True) -> aiohttp.ClientSession:
+    """Return a session for requests to workers that keeps connections for the next one, or not."""
+    keepalive = {"keepalive_timeout": 30.0} if keeps else {"force_close": True}
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0, socket_factory=worker_socket),
+        connector=aiohttp.TCPConnector(limit=0, socket_factory=worker_socket, **keepalive),
         auto_decompress=False,
         headers={"Accept-Encoding": "identity", "User-Agent": "corral"},  # answers are relayed as they are
         skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
@@ -164,15 +209,18 @@ class _Parts:
     fleet: Fleet
     runtime: Runtime
     upstream: Upstream
+    health: Health
     stores: Stores
+    turn: Turn
 
 
-def _runners(config: Config, parts: _Parts, origins: Origins) -> tuple[web.AppRunner, web.AppRunner]:
+def _runners(config: Config, parts: _Parts, origins: Origins) -> tuple[ClientRunner, web.AppRunner]:
     fleet, runtime = parts.fleet, parts.runtime
     inference = InferenceHandlers(
         fleet,
         runtime,
         parts.upstream,
+        parts.health,
         request_timeout_s=config.gateway.request_timeout,
         passes_options=config.scheduling.context == "pass",
         rng=random.Random(),  # noqa: S311 -- spreads retries, guards nothing
@@ -180,8 +228,9 @@ def _runners(config: Config, parts: _Parts, origins: Origins) -> tuple[web.AppRu
     admin = AdminHandlers(fleet, runtime)
     listing = ListingHandlers(fleet, runtime, Shows(parts.session, fleet.roster))
     store = StoreHandlers(parts.stores, parts.session)
+    edge = Edge(origins, surface_of, parts.turn)
     limit_bytes = config.gateway.max_body_size
-    clients = client_application(inference, listing, admin, store, origins, max_body_bytes=limit_bytes)
+    clients = client_application(inference, listing, admin, store, edge, max_body_bytes=limit_bytes)
     operator = web.AppRunner(
         admin_application(admin), handler_cancellation=True, access_log=None, shutdown_timeout=_FINISH_S
     )
@@ -194,21 +243,44 @@ def _origins(config: Config, listener: socket.socket) -> Origins:
     return Origins(config.gateway.cors_origins, loopback=is_loopback(host), hostname=socket.gethostname())
 
 
-async def _listen(runners: tuple[web.AppRunner, web.AppRunner], ports: Ports) -> None:
-    clients, operator = runners
-    for runner in runners:
-        await runner.setup()
-    descriptors = host.most_descriptors()
-    site: web.BaseSite = (
-        web.SockSite(clients, ports.listener)
-        if descriptors is None
-        else Door(clients, ports.listener, most=most_clients(descriptors))
-    )
-    await site.start()
+# Coming and going -----------------------------------------------------------------
+
+
+def _inherited(config: Config, ports: Ports) -> AbstractAsyncContextManager[Inheritance]:
+    """Take over from the gateways that are there, where a supervisor may have started several."""
+    sockets = others_handover_sockets(ports.runtime_dir, ports.generation) if ports.supervised else []
+    return inherited(sockets, {worker.name for worker in config.external})
+
+
+def _turn(config: Config, ports: Ports, stack: AsyncExitStack) -> Turn:
+    way = Forwarding(str(ports.runtime_dir / FORWARD_SOCKET), surface_of, config.gateway.request_timeout)
+    stack.push_async_callback(way.close)
+    return Turn(forward=way.forward)
+
+
+def _handing_over(entrances: Entrances, learning: Learning | None, duties: AsyncExitStack) -> HandingOver:
+    async def prepare() -> None:
+        await entrances.shut()
+        if learning is not None:
+            await learning.hand_over()
+
+    async def go_on() -> None:
+        if learning is not None:
+            learning.take_back()
+        await entrances.let_in()
+
+    async def give_up() -> None:
+        entrances.give_up_port()
+        await duties.aclose()
+
+    return HandingOver(prepare=prepare, go_on=go_on, give_up=give_up)
+
+
+async def _open(entrances: Entrances, succession: Succession, inheritance: Inheritance) -> None:
     if not host.has_unix_sockets():
         _log.warning("no administration: this system has no unix sockets")
-        return
-    socket_path = ports.runtime_dir / GATEWAY_SOCKET
-    socket_path.unlink(missing_ok=True)
-    await web.UnixSite(operator, str(socket_path)).start()
-    socket_path.chmod(0o600)
+    await entrances.set_up()
+    await entrances.open_directory(succession.meet)
+    await entrances.let_in()
+    entrances.publish()
+    inheritance.serve()

@@ -55,6 +55,10 @@ class Fleet:
         self._load_timeout_s = load_timeout_s
         self._feed: Callable[[Event], None] = lambda _: None
         self._is_quiet: Callable[[Instance], bool] = lambda _: False
+        self.on_load_timeout: Callable[[Instance, str], None] = lambda _, __: None
+        """Told of each load that came to no end in time."""
+        self.on_seen: Callable[[Instance], None] = lambda _: None
+        """Told of each process of which was read what it holds, before it may serve."""
         self.doubts = Doubts(partial(self.look_if_quiet, relist=True))
         self._clients: dict[Instance, WorkerClient] = {}
         self._introductions: dict[Instance, asyncio.Task[None]] = {}
@@ -129,6 +133,13 @@ class Fleet:
                 self._introductions[instance] = task
                 task.add_done_callback(partial(self._introduced, instance))
 
+    async def retire(self) -> None:
+        """Ask workers nothing any more: another gateway loads and unloads there now."""
+        self._is_quiet = lambda _: False
+        await self.doubts.close()
+        for task in self._introductions.values():
+            task.cancel()
+
     async def close(self) -> None:
         """Stop asking and close the connections."""
         await self.doubts.close()
@@ -184,10 +195,17 @@ class Fleet:
         }
         self._tell_scheduler()
         self._feed(Observed(instance, seen))
+        self.on_seen(instance)
 
     def _introduced(self, instance: Instance, task: asyncio.Task[None]) -> None:
         if self._introductions.get(instance) is task:
             del self._introductions[instance]
+
+    def leave_out(self, reasons: Mapping[Instance, str]) -> None:
+        """Give these processes no requests until told otherwise; those who wait for them may go elsewhere."""
+        before, self.roster.tripped = self.roster.tripped, reasons
+        if reasons.keys() != before.keys():
+            self._tell_scheduler()
 
     def _tell_scheduler(self) -> None:
         self._feed(FleetChanged(self.roster.views(), self.roster.bounds()))
@@ -222,6 +240,12 @@ class Fleet:
             return False
         self._observed(status, residents)
         return True
+
+    def use(self, wishes: Mapping[str, ModelConfig], load_timeout_s: float) -> None:
+        """Go by these from now on."""
+        self._load_timeout_s = load_timeout_s
+        self.roster.adopt(wishes)
+        self._tell_scheduler()
 
     # Models ---------------------------------------------------------------------------
 
@@ -365,12 +389,13 @@ class Fleet:
                 async with asyncio.timeout(self._load_timeout_s):
                     after = await self._client(status).load(
                         row,
-                        embedding=self._embeds(variant),
+                        embedding=self.roster.embeds(variant),
                         slots=status.num_parallel,
                         or_listed_as=self.roster.listed_on(status.worker, variant),
                     )
         except TimeoutError as error:
             text = f"loading {row.name} took longer than gateway.load_timeout ({self._load_timeout_s:g} s)"
+            self.on_load_timeout(instance, text)
             raise WorkerRefusedError(text) from error
         self._compare(instance, Held(variant, after.resident.context_length), after.listed)
         return self.roster.judged(status, variant, after.resident)
@@ -403,7 +428,7 @@ class Fleet:
                 async with asyncio.timeout(self._load_timeout_s):
                     await self._client(status).unload(
                         row,
-                        embedding=self._embeds(variant),
+                        embedding=self.roster.embeds(variant),
                         slots=status.num_parallel,
                         or_listed_as=self.roster.listed_on(status.worker, variant),
                     )
@@ -427,10 +452,6 @@ class Fleet:
         if status is None or row is None or not status.base_url:
             raise WorkerUnreachableError(f"{instance} is gone")
         return status, row
-
-    def _embeds(self, variant: Variant) -> bool:
-        details = self.roster.details_of(variant)
-        return details is not None and details.embedding
 
     def _client(self, status: WorkerStatus) -> WorkerClient:
         instance = instance_of(status)

@@ -46,6 +46,7 @@ class Learning:
         self._every_s = every_s
         self._names: dict[Variant, str] = {}
         self._learned = asyncio.Event()
+        self._handed_over = False
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="learned")
 
     def saw(self, event: Event) -> None:
@@ -70,6 +71,15 @@ class Learning:
             await self._write()  # after the one that may be under way: the thread does one at a time
             self._writer.shutdown()
 
+    async def hand_over(self) -> None:
+        """Write once more and never again: the file is another gateway's."""
+        await self._write()
+        self._handed_over = True
+
+    def take_back(self) -> None:
+        """Write again: nobody came for the file."""
+        self._handed_over = False
+
     def _restore(self) -> None:
         saved = self._file.read()
         if saved is None:
@@ -87,6 +97,8 @@ class Learning:
 
     async def _write(self) -> None:
         self._learned.clear()
+        if self._handed_over:
+            return
         learned = self._estimates.export(self._clock())
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._writer, self._write_file, learned, dict(self._names))

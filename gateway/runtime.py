@@ -9,11 +9,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, Protocol, assert_never
 
 import structlog
 
 from gateway.decisions import Decisions, LoadTrace
+from gateway.handover.lines import UnderWay
 from gateway.queue_rows import waiting_row
 from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.scheduler import Scheduler
@@ -21,6 +23,7 @@ from gateway.scheduling.types import (
     Answering,
     Arrived,
     DeadlinePassed,
+    Effect,
     Event,
     Finished,
     Grant,
@@ -45,6 +48,22 @@ class RejectedError(Exception):
     def __init__(self, rejection: Rejection) -> None:
         super().__init__(rejection.message)
         self.rejection = rejection
+
+
+class HandedOverError(Exception):
+    """No slot is given here any more: another gateway serves, or Corral ends."""
+
+
+class Hold(IntEnum):
+    """What is held back of that which the scheduler orders."""
+
+    NOTHING = 0
+    MOVES = 1
+    """Loads and unloads are not begun."""
+    ALL = 2
+    """Nobody is given a slot either."""
+    FOR_EVER = 3
+    """Whoever waits, or comes, is told to go elsewhere."""
 
 
 class ModelLoader(Protocol):
@@ -83,7 +102,12 @@ class Runtime:
         self.decisions = Decisions(loader.name)
         self._loader = loader
         self._clock = clock
+        self.under_way: dict[RequestId, UnderWay] = {}
+        """The slots that were given here and are not given back."""
+        self._hold = Hold.NOTHING
+        self._held_back: list[tuple[Effect, float]] = []
         self._grants: dict[RequestId, asyncio.Future[Grant]] = {}
+        self._arrived: dict[RequestId, Arrived] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -93,19 +117,55 @@ class Runtime:
         effects = self.scheduler.handle(event, now)
         self.on_event(event)
         for effect in effects:
-            match effect:
-                case Grant():
-                    self._settle(effect.request, effect)
-                case Reject():
-                    self._settle(effect.request, RejectedError(effect.rejection))
-                case Load():
-                    self._start(self._load(effect, self.decisions.loading(effect, now)))
-                case Unload():
-                    self.decisions.unloading(effect, now)
-                    self._start(self._unload(effect))
-                case _:
-                    assert_never(effect)
+            if self._holds_back(effect):
+                self._held_back.append((effect, now))
+            else:
+                self._carry_out(effect, now)
         self._arm(now)
+
+    def _holds_back(self, effect: Effect) -> bool:
+        if isinstance(effect, Load | Unload):
+            return self._hold >= Hold.MOVES
+        return isinstance(effect, Grant) and self._hold >= Hold.ALL
+
+    def _carry_out(self, effect: Effect, now: float) -> None:
+        match effect:
+            case Grant():
+                self._settle(effect.request, effect)
+            case Reject():
+                self._settle(effect.request, RejectedError(effect.rejection))
+            case Load():
+                self._start(self._load(effect, self.decisions.loading(effect, now)))
+            case Unload():
+                self.decisions.unloading(effect, now)
+                self._start(self._unload(effect))
+            case _:
+                assert_never(effect)
+
+    # Handing over --------------------------------------------------------------------
+
+    def hold(self, hold: Hold) -> None:
+        """Hold back so much from now on, and do what was held back and is not any more."""
+        self._hold = hold
+        if hold is Hold.FOR_EVER:
+            self._held_back.clear()
+            for future in self._grants.values():
+                if not future.done():
+                    future.set_exception(HandedOverError())
+            return
+        waiting, self._held_back = self._held_back, []
+        for effect, ordered_at in waiting:
+            if self._holds_back(effect):
+                self._held_back.append((effect, ordered_at))
+            else:
+                self._carry_out(effect, ordered_at)
+
+    async def wait_until_still(self) -> None:
+        """Return when no load and no unload is under way."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # Requests ------------------------------------------------------------------------
 
     @asynccontextmanager
     async def lease(self, request: Arrived) -> AsyncIterator[Lease]:
@@ -113,9 +173,13 @@ class Runtime:
 
         Raises:
             RejectedError: there will be no slot.
+            HandedOverError: none is given here any more.
         """
+        if self._hold is Hold.FOR_EVER:
+            raise HandedOverError
         future = asyncio.get_running_loop().create_future()
         self._grants[request.request] = future
+        self._arrived[request.request] = request
         ended: Event = Left(request.request)
         try:
             self.feed(request)
@@ -127,6 +191,8 @@ class Runtime:
                 ended = Finished(request.request, lease.output_tokens, lease.prompt_tokens)
         finally:
             self._grants.pop(request.request, None)
+            self._arrived.pop(request.request, None)
+            self.under_way.pop(request.request, None)
             self.feed(ended)
 
     def answering(self, lease: Lease) -> None:
@@ -157,6 +223,7 @@ class Runtime:
         if future is None or future.done():
             return  # its client is leaving; `lease` tells the scheduler in a moment
         if isinstance(answer, Grant):
+            self.under_way[request] = UnderWay(self._arrived[request], answer.instance, self._clock())
             future.set_result(answer)
         else:
             future.set_exception(answer)

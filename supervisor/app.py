@@ -9,7 +9,6 @@ The event loop is asyncio's own: nothing here is hot, and uvloop would cost memo
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
 import socket
@@ -26,14 +25,14 @@ import structlog
 from supervisor.contract.command import EXIT_FAILED, EXIT_OK
 from supervisor.contract.config import Config
 from supervisor.contract.fleet import FleetSnapshot, WorkerState, encode
-from supervisor.contract.runtime_dir import ACCEPTED, CONTROL_SOCKET, GATEWAY_SOCKET, SUPERVISOR_SOCKET
+from supervisor.contract.runtime_dir import CONTROL_SOCKET, GATEWAY_SOCKET, SUPERVISOR_SOCKET
 from supervisor.core.backoff import RestartPolicy
 from supervisor.core.fleet import first_snapshot
-from supervisor.core.pinning import gateway_environment
 from supervisor.core.reload import Arrangement
 from supervisor.core.spec import WorkerSpec
 from supervisor.core.worker import Timings
 from supervisor.engines.engine import Engine
+from supervisor.gateways import GATEWAY, Gateways, Upgrade, gateway_timings, is_gateway
 from supervisor.gpu_care import SILENCE_S, GpuCare
 from supervisor.host.control import Command, ControlServer
 from supervisor.host.directory import RuntimeDirectory
@@ -41,29 +40,20 @@ from supervisor.host.gpu_watch import INTERVAL_S
 from supervisor.host.guard import Guard
 from supervisor.host.listener import url_of
 from supervisor.host.notify import NOBODY, NotifySocket
-from supervisor.host.probe import Probe, UnixSocket
-from supervisor.host.process import Children, Order
+from supervisor.host.process import Children
 from supervisor.host.pulse import Pulse
 from supervisor.host.reaper import Reaper
 from supervisor.host.snapshots import SnapshotServer
 from supervisor.host.terminal import Terminal
 from supervisor.jobs import WorkerJobs
+from supervisor.memory_care import MemoryCare
 from supervisor.orders import Orders
 from supervisor.reloading import Found, Reloads
-from supervisor.runtime import Attempt, Job, Runtime
+from supervisor.runtime import Runtime
 from supervisor.service import Service
 
-GATEWAY: Final = "@gateway"
-"""The gateway's name among the supervised processes; no worker can be called so."""
-
-_HEALTH_PATH: Final = "/corral/health"
-_GATEWAY_POLICY: Final = RestartPolicy(
-    immediate=1, first_delay_s=0.1, max_delay_s=5.0, quarantine_crashes=20, quarantine_delay_s=30.0
-)
-"""Clients wait in the listen backlog while there is no gateway, so it comes back at once."""
 _WORKER_POLICY: Final = RestartPolicy()
 _WORKER_STOP_S: Final = 5.0
-_GATEWAY_TIMINGS: Final = Timings(start_timeout_s=60.0, stop_timeout_s=5.0)
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -84,7 +74,8 @@ class Setup:
     gateway_argv: tuple[str, ...] = (sys.executable, "-m", "gateway")
     """What runs the gateway; its options follow."""
     worker_policy: RestartPolicy = _WORKER_POLICY
-    gateway_timings: Timings = _GATEWAY_TIMINGS
+    gateway_timings: Timings | None = None
+    """None is what the configuration says."""
     systemd: NotifySocket = NOBODY
     """Who is told how we are."""
     gpu_interval_s: float = INTERVAL_S
@@ -118,20 +109,22 @@ async def _run(setup: Setup, greet: Callable[[str], None]) -> int:
         async with asyncio.TaskGroup() as tasks:
             publish = partial(_publish, server, service)
             runtime = Runtime(children, tasks, fleet, publish, time.time, random.Random())  # noqa: S311 -- jitter, no secret
-            server.on_known = runtime.known
+            server.on_known, server.on_hung = runtime.known, runtime.hung
             jobs = WorkerJobs(
                 engines=setup.engines,
                 boot_id=boot_id,
                 policy=setup.worker_policy,
                 timings=setup.worker_timings,
             )
+            memory = MemoryCare(runtime)
+            runtime.cause_of_death, jobs.on_line = memory.cause_of_death, memory.hear
             care = GpuCare(runtime, boot_id, setup.gpu_interval_s, setup.gpu_silence_s)
             reloads = _reloads(setup, runtime, jobs, care, service)
             control = ControlServer(setup.directory.path / CONTROL_SOCKET, _commands(runtime, reloads))
             await control.start()
             ending = _Ending(runtime, reloads, Terminal.at_start())
             ending.listen()
-            for job in (_gateway_job(setup, boot_id), *map(jobs.job, setup.specs)):
+            for job in (_gateways(setup, boot_id).job(), *map(jobs.job, setup.specs)):
                 runtime.start(job)
             care.attend(setup.specs)
             greeting = tasks.create_task(_greet(setup, runtime, service, greet))
@@ -142,9 +135,11 @@ async def _run(setup: Setup, greet: Callable[[str], None]) -> int:
             await reloads.close()
             pulse.cancel()
             care.close()
+            memory.close()
             greeting.cancel()
-            await runtime.stop([GATEWAY])
-            await runtime.stop(name for name in runtime.names if name != GATEWAY)
+            setup.listener.close()  # once no gateway has it either, clients are refused and wait no more
+            await runtime.stop(filter(is_gateway, runtime.names))
+            await runtime.stop(runtime.names)
     finally:
         service.end()
         server.close()
@@ -170,7 +165,20 @@ def _reloads(setup: Setup, runtime: Runtime, jobs: WorkerJobs, care: GpuCare, se
 
 def _commands(runtime: Runtime, reloads: Reloads) -> dict[str, Command]:
     """Return what is answered on the control socket."""
-    return {"reload": reloads.reload, **Orders(runtime, reloads.turn).commands()}
+    upgrade = Upgrade(runtime, lambda: reloads.now.config.gateway.load_timeout)
+    orders = Orders(runtime, reloads.turn).commands()
+    return {"reload": reloads.reload, "restart-gateway": upgrade.command, **orders}
+
+
+def _gateways(setup: Setup, boot_id: str) -> Gateways:
+    return Gateways(
+        argv=setup.gateway_argv,
+        listener=setup.listener,
+        directory=setup.directory.path,
+        config_file=setup.config_file,
+        boot_id=boot_id,
+        timings=setup.gateway_timings or gateway_timings(setup.config),
+    )
 
 
 def _children(boot_id: str) -> Children:
@@ -239,31 +247,7 @@ def _pulse(setup: Setup, runtime: Runtime, service: Service) -> Pulse:
 
 def _serves(states: Mapping[str, WorkerState]) -> bool:
     """A worker that has been given up must not keep the others from being used."""
-    workers = [state for name, state in states.items() if name != GATEWAY]
+    workers = [state for name, state in states.items() if not is_gateway(name)]
     settled = all(state in (WorkerState.READY, WorkerState.QUARANTINED) for state in workers)
     usable = not workers or WorkerState.READY in workers  # without any, external ones do the work
     return states[GATEWAY] is WorkerState.READY and settled and usable
-
-
-# The processes.
-
-
-def _gateway_job(setup: Setup, boot_id: str) -> Job:
-    directory, fd = setup.directory.path, setup.listener.fileno()
-    options = ["--fd", str(fd), "--runtime-dir", str(directory)]
-    options += ["--accepted", str(directory / ACCEPTED)]
-    if setup.config_file is not None:
-        options += ["--config", setup.config_file]
-    order = Order(
-        name=GATEWAY,
-        argv=(*setup.gateway_argv, *options),
-        env=gateway_environment(os.environ, boot_id=boot_id, name=GATEWAY),
-        inherit=(fd,),
-    )
-    probe = Probe(UnixSocket(str(directory / GATEWAY_SOCKET)), _HEALTH_PATH)
-    return Job(
-        name=GATEWAY,
-        attempt=lambda: Attempt(order, probe),
-        policy=_GATEWAY_POLICY,
-        timings=setup.gateway_timings,
-    )

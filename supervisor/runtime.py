@@ -50,7 +50,7 @@ from supervisor.core.worker import (
     Timings,
     WorkerMachine,
 )
-from supervisor.host.probe import Loopback, Probe, UnixSocket, answers, wait_until_ready
+from supervisor.host.probe import Loopback, Probe, answers, wait_until_ready
 from supervisor.host.process import CANNOT_RUN, Children, Order, Process
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -78,10 +78,18 @@ class Job:
     timings: Timings
 
 
+class ReplacementFailedError(Exception):
+    """A process that was to take another's place did not come up; the text says how it ended."""
+
+
 @dataclass(slots=True)
 class _Child:
     job: Job
     machine: WorkerMachine
+    reason: str = ""
+    """Of its last move that nobody asked for."""
+    once: bool = False
+    """It is not started again when it ends: it is to replace another, or is replaced."""
     process: Process | None = None
     timer: asyncio.TimerHandle | None = None
     probing: asyncio.Task[None] | None = None
@@ -90,6 +98,14 @@ class _Child:
     drains_since: int = 0
     """Generation of the snapshot that told of its last move: a drain, as long as it drains."""
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it ended for good."""
+        return self.machine.state is WorkerState.STOPPED
+
+
+_DECIDED: Final = (WorkerState.READY, WorkerState.STOPPED)
+"""What a process comes to that is to replace another."""
 
 _Waiting: TypeAlias = tuple[Callable[[Mapping[str, WorkerState]], bool], asyncio.Future[None]]
 
@@ -126,7 +142,42 @@ class Runtime:
         stopping = tuple(names)
         for name in stopping:
             self._feed(self._children[name], StopRequested(drain=False))
-        await self.wait_until(lambda states: all(states[name] is WorkerState.STOPPED for name in stopping))
+        stopped = WorkerState.STOPPED
+        await self.wait_until(lambda states: all(states.get(name, stopped) is stopped for name in stopping))
+
+    async def replace(self, name: str, timings: Timings) -> tuple[int, int]:
+        """Run a job in another process, and once that is ready let the old one drain; return both pids.
+
+        `timings` are those of the start. Nothing is undone for the old process if the new one fails.
+
+        Raises:
+            ReplacementFailedError: it did not become ready, or there is nothing to replace now.
+        """
+        old, trial_name = self._children[name], f"{name} (next)"
+        if old.machine.state is not WorkerState.READY or old.process is None or trial_name in self._children:
+            raise ReplacementFailedError(f"was not started: the present one is {old.machine.state}")
+        new = _Child(old.job, WorkerMachine(old.job.policy, timings, self.rng), once=True)
+        self._children[trial_name], old.once, old_pid = new, True, old.process.pid
+        self._feed(new, StartRequested())
+        await self.wait_until(lambda states: states[trial_name] in _DECIDED)
+        self._children.pop(trial_name, None)
+        if new.machine.state is not WorkerState.READY or new.process is None:
+            self._keep(old)
+            raise ReplacementFailedError(new.reason)
+        self._children[name], new.once, new.machine.timings = new, False, old.job.timings
+        if not old.has_ended:
+            self._children[f"{name} ({old_pid})"] = old
+            self._feed(old, StopRequested())
+        return old_pid, new.process.pid
+
+    def _keep(self, child: _Child) -> None:
+        """Keep a process running that was not replaced, and start it again if it ended meanwhile."""
+        child.once = False
+        self._feed(child, StartRequested())
+
+    def timings_of(self, name: str) -> Timings:
+        """Return how long a job may take."""
+        return self._children[name].job.timings
 
     # What operators ask.
 
@@ -247,7 +298,7 @@ class Runtime:
         """End a worker that a gateway found to hang; a successor does not suffer for it."""
         found = (s for s in self.fleet.workers if s.worker == report.worker)
         if any(status.incarnation == report.incarnation for status in found):
-            self.condemn(report.worker, f"hangs: {report.why}")
+            self.replace_hung(report.worker, f"hangs: {report.why}")
 
     def pardon(self, name: str) -> None:
         """Let a worker that was sent to quarantine run again; others are left as they are."""
@@ -341,27 +392,35 @@ class Runtime:
         child.process = None
         if child.probing is not None:
             child.probing.cancel()
+        if child.once and child.machine.wanted:
+            self._feed(child, StopRequested(drain=False))
         ended_here = child.machine.state is WorkerState.STOPPING
         why = "" if ended_here else self.cause_of_death(child.job.name, code)
         self._feed(child, Exited(code, why))
+        if child.once:
+            self._children = {
+                n: c for n, c in self._children.items() if c is not child or n == child.job.name
+            }
 
     async def _probe(self, child: _Child, probe: Probe) -> None:
         """Ask until it is ready, and then now and then whether it lives.
 
         A gateway looks after the workers better, and knows when they load: while there is one they are not
-        asked. A gateway itself always is.
+        asked. Who looks after the gateway is `host/pulse.py`.
         """
         await wait_until_ready(probe)
         self._feed(child, Probed(ok=True))
         timings = child.job.timings
         while True:
             await asyncio.sleep(timings.probe_interval_s)
-            if not self._gateways or isinstance(probe.address, UnixSocket):
+            if not self._gateways and isinstance(probe.address, Loopback):
                 self._feed(child, Probed(ok=await answers(probe, timings.probe_timeout_s)))
 
     def _announce(self, child: _Child, announce: Announce) -> None:
         level = _LEVELS.get(announce.new, "info")
         getattr(_log, level)(announce.new, worker=child.job.name, was=announce.old, reason=announce.reason)
+        if not announce.reason.endswith(" asked"):
+            child.reason = announce.reason
         since = self.wall_clock()
         self._change(child.job.name, lambda status: moved(status, announce, since_unix=since))
         child.drains_since = self.fleet.generation

@@ -7,11 +7,11 @@ from typing import Final
 from aiohttp import web
 
 from gateway.http.admin import AdminHandlers
+from gateway.http.bodies import BODY_LIMIT, BodyLimit
 from gateway.http.edge import Edge
 from gateway.http.inference import InferenceHandlers
 from gateway.http.listing import ListingHandlers
 from gateway.http.openapi import openapi
-from gateway.http.origins import Origins
 from gateway.http.store import StoreHandlers
 from gateway.store.requests import Kind
 from gateway.surfaces.anthropic import AnthropicSurface
@@ -39,13 +39,14 @@ def client_application(
     listing: ListingHandlers,
     admin: AdminHandlers,
     store: StoreHandlers,
-    origins: Origins,
+    edge: Edge,
     *,
     max_body_bytes: int,
 ) -> web.Application:
     """Return the application of the main port: the surfaces, stores, health and description, nothing else."""
-    app = web.Application(client_max_size=max_body_bytes)
-    Edge(origins, surface_of).install(app)
+    app = web.Application()
+    app[BODY_LIMIT] = BodyLimit(max_body_bytes)
+    edge.install(app)
     for surface in SURFACES:
         for route in sorted(surface.routes):
             app.router.add_post(route, inference.handler(surface, route))

@@ -8,6 +8,7 @@ more than the order; who may ask is `origins.py`'s.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from collections.abc import Awaitable, Callable
@@ -19,7 +20,10 @@ from urllib.parse import quote, unquote
 import structlog
 from aiohttp import hdrs, web
 
+from gateway.http.arrival import ARRIVAL, arrival_of
 from gateway.http.origins import Origins, preflight
+from gateway.http.turn import ENDING, TURN, Turn, Whose
+from gateway.runtime import HandedOverError
 from gateway.surfaces.surface import BadRequestError, Surface
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -73,13 +77,15 @@ def _parts_of(target: str) -> tuple[str, str]:
     return authority, f"/{path}" if slash else "/"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Edge:
     """The outermost layer of one application."""
 
     origins: Origins
+    """Who may ask now; the operator may change that at any time."""
     surface_of: Callable[[str], Surface]
     """Whose errors clients of a path understand."""
+    turn: Turn = field(default_factory=Turn)
     _told: set[str] = field(default_factory=set)
     """Origins and hosts whose refusal stands in the log."""
 
@@ -95,17 +101,44 @@ class Edge:
 
     async def _pass(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         request[REQUEST_ID] = chosen_id(request.headers.get(REQUEST_ID_HEADER))
+        request[ARRIVAL] = arrival_of(request, asyncio.get_running_loop().time())
+        request[TURN] = self.turn
         answered = self._admission(request)
         if answered is not None:
             return answered
+        with self.turn.answering():
+            return await self._answer(request, handler)
+
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            return await handler(request)
+            return await self._by_whose_turn_it_is(request, handler)
+        except asyncio.CancelledError:
+            if not self._is_parting(request):
+                raise
+            return self._refusal(request, HTTPStatus.SERVICE_UNAVAILABLE, self.turn.parting)
         except BadRequestError as error:
             return self._refusal(request, error.status, error.message)
         except web.HTTPNotFound as error:
             return self._elsewhere(request) or self._refused(request, error)
         except web.HTTPClientError as error:
             return self._refused(request, error)
+
+    def _is_parting(self, request: web.Request) -> bool:
+        """Whether it was not the client who left, and can still be told something."""
+        task = asyncio.current_task()
+        parting = bool(self.turn.parting) and request.writer.output_size == 0
+        return parting and task is not None and not task.uncancel()
+
+    async def _by_whose_turn_it_is(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer, or have it answered: also what waited when the turn ended."""
+        if not self.turn.is_over:
+            try:
+                return await handler(request)
+            except HandedOverError:
+                pass
+        if self.turn.whose is Whose.ANOTHERS and self.turn.forward is not None:
+            return await self.turn.forward(request)
+        return self._refusal(request, HTTPStatus.SERVICE_UNAVAILABLE, ENDING)
 
     def _admission(self, request: web.Request) -> web.Response | None:
         """Return the answer to what no handler is to see."""
@@ -122,6 +155,9 @@ class Edge:
         headers = response.headers
         headers.setdefault(REQUEST_ID_HEADER, request.get(REQUEST_ID) or chosen_id(None))
         headers.popall(hdrs.SERVER, None)
+        if self.turn.is_over:
+            response.force_close()
+            headers[hdrs.CONNECTION] = "close"
         if response.status in _COME_AGAIN:
             headers.setdefault(hdrs.RETRY_AFTER, _COME_AGAIN_S)
         headers.update(self.origins.headers(request.headers.get(hdrs.ORIGIN, "")))

@@ -14,13 +14,15 @@ from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 import tenacity
 from aiohttp import web
 
 from gateway.doubts import doubtful, took_a_load
 from gateway.fleet import Fleet
+from gateway.health.watch import Health
+from gateway.http.arrival import ARRIVAL, BODY
 from gateway.http.bodies import read_body
 from gateway.http.context import Contexts, body_for, note_context
 from gateway.http.edge import REQUEST_ID
@@ -28,22 +30,30 @@ from gateway.http.harms import Harms
 from gateway.http.refusals import Refusal, refusal_of
 from gateway.http.request_log import RequestRecord
 from gateway.http.speakers import Speakers
+from gateway.http.turn import TURN
+from gateway.relay.answers import mistake_in
+from gateway.relay.budget import RetryBudget
 from gateway.relay.outcome import (
     AttemptFailedError,
     Broken,
+    Garbage,
     NoRoute,
     NotSent,
     Outcome,
+    Phase,
     Refused,
     StreamFailedError,
+    TimedOut,
     backoff_s,
+    breaks_of,
     may_retry,
+    rule_of,
     status_of,
 )
 from gateway.relay.stream import AsItComes, EndOfStream, Passage, WholeFrames, pump
-from gateway.relay.upstream import Reply, Upstream
+from gateway.relay.upstream import Message, Reply, Upstream
 from gateway.roster import Target, names_in_words
-from gateway.runtime import Lease, RejectedError, Runtime
+from gateway.runtime import HandedOverError, Lease, RejectedError, Runtime
 from gateway.scheduling.names import Instance, Variant
 from gateway.scheduling.types import Arrived, UnloadAsked
 from gateway.surfaces.echo import Echo
@@ -52,6 +62,9 @@ from gateway.surfaces.naming import unknown_model
 from gateway.surfaces.surface import BadRequestError, Counts, Facts, Surface
 from gateway.workers.engines import worker_route
 from supervisor.contract.fleet import WorkerStatus
+
+_MOST_KEPT_BYTES: Final = 16 * 2**20
+"""Of an answer that comes in one piece; a larger one is passed on as it comes."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -76,7 +89,7 @@ class Exchange:
     avoid: frozenset[Instance] = frozenset()
     """Where it failed, or cannot be served."""
     breaks: int = 0
-    """Attempts that broke off."""
+    """How often it may have harmed a worker."""
 
     @property
     def echo(self) -> Echo | None:
@@ -99,12 +112,13 @@ class Exchange:
             session=facts.session,
             prompt_tokens=facts.prompt_tokens,
             background=facts.background,
+            admitted=self.request[ARRIVAL].admitted,
         )
 
     def failed(self, instance: Instance, outcome: Outcome) -> None:
         """Remember where and how an attempt failed."""
         self.avoid |= {instance}
-        self.breaks += isinstance(outcome, Broken)
+        self.breaks += breaks_of(outcome)
 
     def may_try_again(self, error: BaseException) -> bool:
         """Whether the failure allows another attempt."""
@@ -114,11 +128,12 @@ class Exchange:
 class InferenceHandlers:
     """Handlers for the routes of the surfaces."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- all that a request meets on its way
         self,
         fleet: Fleet,
         runtime: Runtime,
         upstream: Upstream,
+        health: Health,
         *,
         request_timeout_s: float,
         passes_options: bool,
@@ -131,8 +146,15 @@ class InferenceHandlers:
         self._harms = Harms(fleet.roster, upstream.session)
         self._runtime = runtime
         self._upstream = upstream
+        self._health = health
+        self._budget = RetryBudget()
         self._request_timeout_s = request_timeout_s
         self._rng = rng
+
+    def use(self, *, request_timeout_s: float, passes_options: bool) -> None:
+        """Go by these with all requests that come from now on."""
+        self._contexts = Contexts(self._fleet, passes_options)
+        self._request_timeout_s = request_timeout_s
 
     def handler(self, surface: Surface, route: str) -> Handler:
         """Return the handler of one route."""
@@ -150,6 +172,9 @@ class InferenceHandlers:
             response = _refuse(surface, record, refusal_of(error.rejection))
         except AttemptFailedError as error:
             response = _refuse(surface, record, Refusal(status_of(error.outcome), str(error)))
+        except HandedOverError:
+            record.finish("handed over")
+            raise
         except (asyncio.CancelledError, ConnectionResetError):
             record.finish("client gone")
             raise
@@ -158,9 +183,9 @@ class InferenceHandlers:
     async def _answer(
         self, surface: Surface, route: str, request: web.Request, record: RequestRecord
     ) -> web.StreamResponse:
-        now = asyncio.get_running_loop().time()
-        caller = Caller(request.headers, request.remote or "")
-        parsed = surface.parse(route, await read_body(request), caller)
+        arrival = request[ARRIVAL]
+        request[BODY] = await read_body(request)
+        parsed = surface.parse(route, request[BODY], Caller(request.headers, arrival.address))
         record.parsed(parsed.facts)
         target = await self._fleet.resolve(parsed.facts.model, self._request_timeout_s)
         if target is None:
@@ -174,7 +199,7 @@ class InferenceHandlers:
         await self._harms.check(parsed.facts, target)
         variant = self._contexts.variant_of(parsed.facts, target, record)
         body = body_for(target, variant, parsed, surface)
-        deadline = now + self._request_timeout_s
+        deadline = arrival.at + self._request_timeout_s
         exchange = Exchange(
             request=request,
             surface=surface,
@@ -184,7 +209,7 @@ class InferenceHandlers:
             body=body,
             content_type=parsed.content_type,
             variant=variant,
-            arrived_at=now,
+            arrived_at=arrival.at,
             deadline=deadline,
             record=record,
         )
@@ -199,13 +224,21 @@ class InferenceHandlers:
 
     async def _try(self, exchange: Exchange) -> web.StreamResponse:
         """Make attempts until one reaches the client, or the time is over."""
+        self._budget.asked(asyncio.get_running_loop().time())
         attempts = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(exchange.may_try_again),
-            wait=lambda state: backoff_s(state.attempt_number, self._rng),
+            wait=self._pause_s,
             stop=tenacity.stop_before_delay(self._request_timeout_s),
             reraise=True,
         )
         return await attempts(self._attempt, exchange)
+
+    def _pause_s(self, state: tenacity.RetryCallState) -> float:
+        """Return how long to wait before the next attempt: a backoff, or what the retry budget asks for."""
+        error = state.outcome.exception() if state.outcome is not None else None
+        costs = isinstance(error, AttemptFailedError) and rule_of(error.outcome).costs
+        budget_s = self._budget.reserve(asyncio.get_running_loop().time()) if costs else 0.0
+        return max(backoff_s(state.attempt_number, self._rng), budget_s)
 
     async def _attempt(self, exchange: Exchange) -> web.StreamResponse:
         instance: Instance | None = None
@@ -225,28 +258,40 @@ class InferenceHandlers:
             status = self._status(instance, exchange.route)
             note_context(self._fleet.roster, status, exchange.variant, record)
             sent_at = asyncio.get_running_loop().time()
-            async with self._upstream.open(
-                status.base_url + exchange.route,
-                exchange.body,
-                content_type=exchange.content_type,
-                request_id=record.id,
-                deadline=exchange.deadline,
-            ) as reply:
+            async with self._upstream.open(self._message(exchange, instance, status)) as reply:
                 self._began(exchange, lease, reply, asyncio.get_running_loop().time() - sent_at)
-                return await self._relay(exchange, lease, reply)
+                with exchange.request[TURN].breakable(reply.response.close):
+                    return await self._relay(exchange, lease, reply)
         except AttemptFailedError as error:
             record.failed_attempt(instance.worker, str(error))
             exchange.failed(instance, error.outcome)
+            self._health.failed(instance, error.outcome)
             if isinstance(error.outcome, Refused):
                 self._fleet.doubts.doubt(instance, str(error))
             elif isinstance(error.outcome, NoRoute):
                 self._speakers.lacks(instance, exchange.route)
             raise
 
+    def _message(self, exchange: Exchange, instance: Instance, status: WorkerStatus) -> Message:
+        facts = exchange.facts
+        return Message(
+            url=status.base_url + exchange.route,
+            body=exchange.body,
+            content_type=exchange.content_type,
+            request_id=exchange.record.id,
+            deadline=exchange.deadline,
+            first_byte_s=self._health.patience_s(
+                instance, exchange.variant, prompt_tokens=facts.prompt_tokens, stream=facts.stream
+            ),
+            pulse=self._health.pulse_of(instance),
+            again_if_stale=not exchange.breaks,
+        )
+
     def _began(self, exchange: Exchange, lease: Lease, reply: Reply, seconds: float) -> None:
         """Tell the scheduler that the prompt is read, and doubt what does not look like that alone."""
         exchange.record.first_byte()
         instance = lease.grant.instance
+        self._health.answered(instance)
         if doubtful(reply.status):
             self._fleet.doubts.doubt(instance, f"answers {reply.status} for {exchange.record.model}")
         if reply.status != HTTPStatus.OK:
@@ -269,11 +314,12 @@ class InferenceHandlers:
         surface, record = exchange.surface, exchange.record
         streams, echo = exchange.facts.stream and _is_ok(reply), exchange.echo
         end = EndOfStream(surface.final_marks(exchange.route), surface.frame_end)
-        if echo is not None and not streams and _is_ok(reply):
-            return await _renamed(exchange, lease, reply, echo, end)
+        if not streams and _is_ok(reply) and (echo is not None or _is_small(reply)):
+            return await _whole(exchange, lease, reply, end)
         headers = {**_headers(surface, record), **reply.headers}
         response = web.StreamResponse(status=reply.status, headers=headers)
         response.content_length = reply.content_length if echo is None else None
+        exchange.request.pop(BODY, None)  # from here on nobody else can answer
         await response.prepare(exchange.request)
         rewrite = echo.frames if echo is not None else None
         passage: Passage = WholeFrames(surface.frame_end, rewrite) if streams else AsItComes()
@@ -281,8 +327,10 @@ class InferenceHandlers:
             await pump(reply.chunks(), response.write, end, passage, must_end=streams)
             await response.write_eof()
         except StreamFailedError as error:
+            self._health.failed(lease.grant.instance, error.outcome)
             if streams:
-                await response.write(passage.closing() + surface.error_frame(str(error), end.frames))
+                text = exchange.request[TURN].parting or str(error)
+                await response.write(passage.closing() + surface.error_frame(text, end.frames))
             record.finish("broken", status=reply.status, error=str(error))
             _abort(exchange.request)
         else:
@@ -290,21 +338,33 @@ class InferenceHandlers:
         return response
 
 
-async def _renamed(
-    exchange: Exchange, lease: Lease, reply: Reply, echo: Echo, end: EndOfStream
-) -> web.Response:
-    """Answer with the whole body, in which the model has another name; until it is there, nothing is sent."""
+async def _whole(exchange: Exchange, lease: Lease, reply: Reply, end: EndOfStream) -> web.Response:
+    """Answer with the whole body; until it is there nothing is sent, so that another worker may be asked."""
     try:
-        body = echo.body(b"".join([chunk async for chunk in reply.chunks()]))
+        body = b"".join([chunk async for chunk in reply.chunks()])
     except StreamFailedError as error:
-        outcome = error.outcome
-        raise AttemptFailedError(
-            Broken(0, outcome.why) if isinstance(outcome, Broken) else outcome
-        ) from error
+        raise AttemptFailedError(_before_the_first_byte(error.outcome)) from error
+    mistake = mistake_in(reply.headers["Content-Type"], body)
+    if mistake is not None:
+        raise AttemptFailedError(Garbage(mistake))
+    echo = exchange.echo
+    body = body if echo is None else echo.body(body)
     end.add(body)
     _ended(exchange, lease, reply, end)
     headers = {**_headers(exchange.surface, exchange.record), **reply.headers}
     return web.Response(status=reply.status, body=body, headers=headers)
+
+
+def _before_the_first_byte(outcome: Broken | TimedOut) -> Outcome:
+    """Return how an answer failed of which nothing has gone to the client, though some of it had come."""
+    if isinstance(outcome, Broken):
+        return Broken(0, outcome.why)
+    return TimedOut(Phase.FIRST_BYTE, outcome.after_s)
+
+
+def _is_small(reply: Reply) -> bool:
+    """Whether an answer that comes in one piece may be kept until it is whole."""
+    return reply.content_length is None or reply.content_length <= _MOST_KEPT_BYTES
 
 
 def _ended(exchange: Exchange, lease: Lease, reply: Reply, end: EndOfStream) -> None:

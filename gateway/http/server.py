@@ -57,8 +57,7 @@ class ClientProtocol(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Make room for another."""
         super().connection_lost(exc)
-        self._server.open.discard(self)
-        self._server.on_closed()
+        self._server.closed(self)
 
     def silent_since(self) -> float | None:
         """Return since when nothing is asked here, on the event loop's clock; None of one that is at work."""
@@ -105,7 +104,20 @@ class ClientServer(web.Server):
         """Every connection there is."""
         self.on_closed: Callable[[], None] = lambda: None
         """Called when one has ended."""
+        self._ended = asyncio.Event()
         self._settings = settings
+
+    def closed(self, connection: ClientProtocol) -> None:
+        """Take note that a connection has ended."""
+        self.open.discard(connection)
+        self._ended.set()
+        self.on_closed()
+
+    async def wait_until_empty(self) -> None:
+        """Return when there is no connection."""
+        while self.open:
+            self._ended.clear()
+            await self._ended.wait()
 
     def __call__(self) -> web.RequestHandler:
         """Return the protocol of a new connection."""

@@ -23,8 +23,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from gateway.http.admin import AdminHandlers
-from gateway.http.app import client_application
+from gateway.http.app import client_application, surface_of
 from gateway.http.blobs import BlobHandlers
+from gateway.http.edge import Edge
 from gateway.http.inference import InferenceHandlers
 from gateway.http.listing import ListingHandlers
 from gateway.http.openapi import openapi
@@ -76,7 +77,7 @@ def test_every_route_is_described_and_every_description_has_a_route() -> None:
         create_autospec(ListingHandlers),
         create_autospec(AdminHandlers),
         store,
-        Origins((), loopback=True, hostname="here"),
+        Edge(Origins((), loopback=True, hostname="here"), surface_of),
         max_body_bytes=1,
     )
     routes = {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource}

@@ -32,13 +32,15 @@ async def main() -> None:
     parser.add_argument("--runtime-dir", type=Path, required=True)
     parser.add_argument("--config")
     parser.add_argument("--accepted")
+    parser.add_argument("--generation", required=True)
     args = parser.parse_args()
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    admin = args.runtime_dir / "gateway.sock"
-    admin.unlink(missing_ok=True)
     await asyncio.start_server(answer, sock=socket.socket(fileno=args.fd))
-    await asyncio.start_unix_server(answer, admin)
+    for name in ("gateway.sock", f"gateway.{args.generation}.sock"):
+        admin = args.runtime_dir / name
+        admin.unlink(missing_ok=True)
+        await asyncio.start_unix_server(answer, admin)
     await stop.wait()
 
 
