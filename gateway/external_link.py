@@ -129,6 +129,9 @@ class ExternalLink:
         """Nothing is asked before `running` is entered."""
         self._surroundings = surroundings
         self._watches = [Watch(worker, surroundings, self._announce) for worker in workers]
+        self._incarnations: dict[str, int] = {}
+        """Of workers that were left out, so that no later one is taken for them."""
+        self._closing: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -139,7 +142,34 @@ class ExternalLink:
         try:
             yield
         finally:
-            await asyncio.gather(*(watch.close() for watch in self._watches))
+            await asyncio.gather(*self._closing, *(watch.close() for watch in self._watches))
+
+    def use(self, workers: Sequence[ExternalWorker]) -> None:
+        """Watch these from now on; those that answer where they did before stay as they are."""
+        known = {watch.worker.name: watch for watch in self._watches}
+        kept = {
+            w.name: known[w.name] for w in workers if w.name in known and known[w.name].worker.url == w.url
+        }
+        for watch in self._watches:
+            if kept.get(watch.worker.name) is not watch:
+                self._leave(watch)
+        self._watches = [kept.get(worker.name) or self._new(worker) for worker in workers]
+        for watch, worker in zip(self._watches, workers, strict=True):
+            watch.worker = worker
+        self._announce()
+        for watch in self._watches:
+            if watch.worker.name not in kept:
+                watch.feed(DeadlinePassed())
+
+    def _new(self, worker: ExternalWorker) -> Watch:
+        health = Health(incarnation=self._incarnations.get(worker.name, 0))
+        return Watch(worker, self._surroundings, self._announce, health)
+
+    def _leave(self, watch: Watch) -> None:
+        self._incarnations[watch.worker.name] = watch.health.incarnation
+        task = asyncio.get_running_loop().create_task(watch.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     def request_failed(self, url: str) -> None:
         """Take note that a request to this URL broke off; nothing happens when it is no external worker's."""

@@ -14,12 +14,13 @@ from typing import Any, Final, Protocol
 
 import structlog
 
+from supervisor.contract.changes import in_force
 from supervisor.contract.command import EXIT_FAILED, EXIT_USAGE
 from supervisor.contract.config import Config
 from supervisor.contract.fleet import WorkerState
 from supervisor.contract.logs import set_level
 from supervisor.contract.yaml_config import ConfigError
-from supervisor.core.reload import Arrangement, Fate, Plan, Step, as_json, as_text, in_force, plan
+from supervisor.core.reload import Arrangement, Fate, Plan, Step, as_json, as_text, plan
 from supervisor.core.spec import WorkerSpec
 from supervisor.host.control import Answer, Question
 from supervisor.jobs import WorkerJobs

@@ -131,12 +131,16 @@ class Upstream:
         """
         self.session = session
         self._fresh = fresh
+        self._on_failure = on_failure
+        self.use(connect_timeout_s=connect_timeout_s, idle_timeout_s=idle_timeout_s)
+
+    def use(self, *, connect_timeout_s: float, idle_timeout_s: float) -> None:
+        """Go by these limits with all requests that are made from now on."""
         self._timeouts = aiohttp.ClientTimeout(
             total=None, connect=connect_timeout_s, sock_connect=connect_timeout_s, sock_read=idle_timeout_s
         )
         self._connect_timeout_s = connect_timeout_s
         self._idle_timeout_s = idle_timeout_s
-        self._on_failure = on_failure
 
     @asynccontextmanager
     async def open(self, message: Message) -> AsyncIterator[Reply]:

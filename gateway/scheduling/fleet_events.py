@@ -13,7 +13,14 @@ from gateway.scheduling.placement import fits_nowhere
 from gateway.scheduling.queues import Weighing
 from gateway.scheduling.residency import PLANNED, ModelState, Replica, WorkerResidency
 from gateway.scheduling.state import AlarmKind, State
-from gateway.scheduling.types import FleetChanged, Rejection, RejectReason, ReplicaBounds, WorkerView
+from gateway.scheduling.types import (
+    FleetChanged,
+    PolicyChanged,
+    Rejection,
+    RejectReason,
+    ReplicaBounds,
+    WorkerView,
+)
 
 _A_MOMENT_S: Final = 1.0
 """Before a model that has to go, but is waited for, is looked at again."""
@@ -43,6 +50,16 @@ def fleet_changed(state: State, event: FleetChanged, now: float) -> None:
         _forget_unless_needed(state, state.models[variant])
     for worker in state.workers.values():
         _rearm(state, worker, now)
+
+
+def policy_changed(state: State, event: PolicyChanged) -> None:
+    """Weigh everything anew: what waits may now be loaded, served earlier or left where it is."""
+    state.policy = event.policy
+    state.tenants.fair_share = event.policy.fair_share
+    for model in state.models.values():
+        _bound(state, model)
+    for worker in state.workers.values():
+        state.open(worker)
 
 
 def _forget_unless_needed(state: State, model: ModelState) -> None:

@@ -35,6 +35,7 @@ from gateway.scheduling.types import (
     Loaded,
     LoadFailed,
     Observed,
+    PolicyChanged,
     UnloadAsked,
     Unloaded,
 )
@@ -101,7 +102,7 @@ class Scheduler:
         return frozenset((r.worker.view.instance, m.variant) for m in kept for r in m.live)
 
 
-def _take(state: State, event: Event, now: float) -> None:  # noqa: C901 -- one line an event
+def _take(state: State, event: Event, now: float) -> None:  # noqa: C901, PLR0912 -- one line an event
     match event:
         case Arrived():
             events.arrived(state, event, now)
@@ -121,6 +122,8 @@ def _take(state: State, event: Event, now: float) -> None:  # noqa: C901 -- one 
             events.observed(state, event, now)
         case FleetChanged():
             fleet_events.fleet_changed(state, event, now)
+        case PolicyChanged():
+            fleet_events.policy_changed(state, event)
         case UnloadAsked():
             events.unload_asked(state, event, now)
         case DeadlinePassed():

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.reasons import GrantReason, LoadReason
+from supervisor.contract.config import SchedulingConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +193,13 @@ class FleetChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyChanged:
+    """The operator wants other constants; what was learned and who holds a slot stays."""
+
+    policy: SchedulingConfig
+
+
+@dataclass(frozen=True, slots=True)
 class UnloadAsked:
     """A client asks that a model leave memory as soon as it is idle."""
 
@@ -214,6 +222,7 @@ Event = (
     | Unloaded
     | Observed
     | FleetChanged
+    | PolicyChanged
     | UnloadAsked
     | DeadlinePassed
 )

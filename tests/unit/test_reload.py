@@ -2,8 +2,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from supervisor.contract.changes import KEYS, Applied, applied, in_force
 from supervisor.contract.config import Config, GatewayConfig, LogConfig, ModelConfig
-from supervisor.core.reload import KEYS, Applied, Arrangement, Fate, Plan, Step, WorkerPlan, applied, plan
+from supervisor.core.reload import Arrangement, Fate, Plan, Step, WorkerPlan, plan
 from supervisor.core.spec import WorkerSpec
 from tests.support.fake_engine import fake_spec
 
@@ -113,3 +114,12 @@ def test_a_key_of_a_section_goes_before_its_section() -> None:
     assert applied("log.format") is Applied.BY_RESTART
     assert applied("log.level") is Applied.IN_PLACE
     assert applied("models.llama3.2") is Applied.IN_PLACE
+
+
+def test_what_needs_a_restart_is_told_again_until_then() -> None:
+    """What is in force has the old values of it, and the new ones of all else."""
+    old = Config(log=LogConfig(level="info", format="console"))
+    new = Config(listen="127.0.0.1:1", log=LogConfig(level="debug", format="json"))
+    now = in_force(old, new)
+    assert now == Config(log=LogConfig(level="debug", format="console"))
+    assert planned(old=now, new=new).by_restart == ("listen", "log.format")
