@@ -2,7 +2,8 @@
 
 Answers every GET with its pid, parent and environment. Behaviours: `exit` (at once, status 3), `unready`
 (503 for ever), `deaf` (ignores SIGTERM), `child` and `daemon` (starts a process that sleeps; the second
-one in a session of its own), `print` (lines of every kind).
+one in a session of its own), `print` (lines of every kind), `blind` (says, as an Ollama does, that it found
+no GPU). A GET of /eat has it take memory until somebody stops it, /eat-runner has a child do that.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ import sys
 from typing import Any
 
 SLEEPER = [sys.executable, "-I", "-S", "-c", "import signal; signal.pause()"]
+EATER = [sys.executable, "-I", "-S", "-c", "hoard = []\nwhile True: hoard.append(bytearray(1 << 22))"]
+BLIND = b'level=INFO source=types.go:60 msg="inference compute" id=cpu library=cpu compute="" name=cpu\n'
+DIED = b'level=ERROR source=server.go:304 msg="llama runner terminated" error="signal: killed"\n'
 LINES = [
     b"plain words\n",
     b'{"event":"model loaded","level":"warning","model":"m","worker":"liar"}\n',
@@ -37,6 +41,9 @@ def main(port: str, *behaviours: str) -> None:
     if "print" in behaviours:
         sys.stdout.buffer.write(b"".join(LINES))
         sys.stdout.flush()
+    if "blind" in behaviours:
+        sys.stdout.buffer.write(BLIND)
+        sys.stdout.flush()
     if "exit" in behaviours:
         sys.exit(3)
     if "deaf" in behaviours:
@@ -48,6 +55,12 @@ def main(port: str, *behaviours: str) -> None:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path == "/eat":
+                os.execv(EATER[0], EATER)  # noqa: S606 -- so that this very process is killed
+            if self.path == "/eat-runner":
+                subprocess.run(EATER, check=False)
+                sys.stdout.buffer.write(DIED)
+                sys.stdout.flush()
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -128,14 +128,21 @@ def _command(pid: int) -> bytes:
 
 @contextmanager
 def supervisor(
-    directory: Path, *workers: dict[str, Any], environ: dict[str, str] | None = None, **setup: Any
+    directory: Path,
+    *workers: dict[str, Any],
+    environ: dict[str, str] | None = None,
+    entering: tuple[str, ...] = (),
+    **setup: Any,
 ) -> Iterator[RunningSupervisor]:
-    """Run a supervisor over these fake workers (arguments of `fake_spec`); it is gone afterwards."""
+    """Run a supervisor over these fake workers (arguments of `fake_spec`); it is gone afterwards.
+
+    `entering` is a command that becomes the one after it.
+    """
     setup |= {"directory": str(directory / "run"), "workers": workers}
     log_file = directory / "log"
     shell = {"OLLAMA_FOREIGN": "leaked", "CUDA_VISIBLE_DEVICES": "7", "PYTHONPATH": str(ROOT)}
     environ = os.environ | shell | (environ or {})
-    argv = [sys.executable, "-m", "tests.support.run_supervisor", json.dumps(setup)]
+    argv = [*entering, sys.executable, "-m", "tests.support.run_supervisor", json.dumps(setup)]
     with (
         log_file.open("w") as log,
         subprocess.Popen(
