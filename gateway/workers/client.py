@@ -31,6 +31,8 @@ Residents = dict[str, Resident]
 
 _POLL_S: Final = 0.05
 """Between looks at /api/ps after a load or an unload was answered; Ollama's list follows within 0.5 s."""
+_LISTED_WITHIN_S: Final = 5.0
+"""After a load was answered. A worker that lists the model no more has made room for something else."""
 _FROM_BLOB: Final = re.compile(r"^FROM .*sha256[-:]([0-9a-f]{64})\s*$", re.MULTILINE)
 """The line of a Modelfile that names the weights."""
 _LIST_TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
@@ -137,11 +139,16 @@ class WorkerClient:
 
         Raises:
             WorkerRefusedError: the engine cannot load it; the text is the engine's.
-            WorkerUnreachableError: the worker went away.
+            WorkerUnreachableError: the worker went away, or unloaded it at once.
         """
         names = {model.listed_as, *or_listed_as}
         await self._keep(model, -1, embedding=embedding)
-        there = await self._wait_until(lambda held: not held.keys().isdisjoint(names), slots)
+        try:
+            async with asyncio.timeout(_LISTED_WITHIN_S):
+                there = await self._wait_until(lambda held: not held.keys().isdisjoint(names), slots)
+        except TimeoutError as error:
+            text = f"{self._base_url}: {model.name} was loaded and unloaded again by the worker itself"
+            raise WorkerUnreachableError(text) from error
         return AfterLoad(next(held for listed, held in there.items() if listed in names), frozenset(there))
 
     async def unload(

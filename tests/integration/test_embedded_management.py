@@ -212,6 +212,18 @@ def test_a_gguf_file_of_the_directory_can_be_a_base(worker: WorkerProcess, tmp_p
     assert says(worker, "made") == ["42", "43", "44"]
 
 
+def test_a_copy_of_a_gguf_file_shares_its_runner(worker: WorkerProcess, tmp_path: Path) -> None:
+    """The weights then lie in two files; who knows digests only must not be surprised by a second load."""
+    counting_model(tmp_path, name="file")
+    assert names(worker) == {"file:latest"}  # its digest is known then
+    assert says(worker, "file")
+    assert worker.post("/api/copy", source="file", destination="copied").status == 200
+    assert says(worker, "copied") == says(worker, "file")
+    assert len(worker.get("/corral/slots")["models"]) == 1
+    assert send(worker, "DELETE", "/api/delete", b'{"model": "file"}').status == 200
+    assert says(worker, "copied")
+
+
 @pytest.mark.parametrize(
     ("fields", "error"),
     [

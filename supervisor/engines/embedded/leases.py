@@ -117,6 +117,11 @@ class Leases:
         held = (r.variant.context_length for r in self._core.residents if r.variant.weights == weights)
         return next(held, None)
 
+    def files(self) -> list[tuple[str, str]]:
+        """Return the files, with their state, that runners have or requests wait for."""
+        variants = (*(r.variant for r in self._core.residents), *(ask.variant for ask in self._core.waiting))
+        return [(variant.weights, variant.state) for variant in variants]
+
     def waiting(self) -> dict[str, int]:
         """Return how many requests wait, by model."""
         models = [ask.model for ask in self._core.waiting]

@@ -32,7 +32,7 @@ class Variant:
     """What a runner is loaded with; one that differs in any of it is another runner."""
 
     weights: str
-    """The file: names over the same weights share a runner."""
+    """The file, or another one with the same in it: names over the same weights share a runner."""
     state: str
     """Of that file, so that a replaced one is loaded anew."""
     context_length: int

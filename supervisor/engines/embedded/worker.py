@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiohttp
@@ -42,6 +42,8 @@ class Worker:
     digests: Digests
     leases: Leases
     session: aiohttp.ClientSession
+    _weights_in: dict[tuple[str, str], str] = field(default_factory=dict)
+    """By file and its state: what is in it, of those that were asked for."""
 
     def find(self, name: str) -> ModelFile | None:
         """Return the model of that name, or None.
@@ -66,7 +68,7 @@ class Worker:
         Raises:
             ApiError: 500 with Ollama's text, an option has another type.
         """
-        held = self.leases.context_held(model.id.path)
+        held = self.leases.context_held(self._file(model)[0])
         kept = {} if held is None else {"num_ctx": held}
         return check_options({**model.parameters, **kept, **body.get("options", {})})
 
@@ -80,6 +82,15 @@ class Worker:
             return model.entry.weights
         known = self.digests.known(model.id)
         return f"sha256:{known}" if known else ""
+
+    def _file(self, model: ModelFile) -> tuple[str, str]:
+        """Return the file, with its state, that stands for the weights: that of a copy which has a runner."""
+        own = (model.id.path, f"{model.id.size_bytes}:{model.id.mtime_ns}")
+        weights = self.weights(model)
+        if weights:
+            self._weights_in[own] = weights
+        others = (file for file in self.leases.files() if weights and self._weights_in.get(file) == weights)
+        return next(others, own)
 
     def context_length(self, model: ModelFile, options: Mapping[str, Any]) -> int:
         """Return the tokens of one slot: as asked, as configured, but never more than it was trained for."""
@@ -105,7 +116,7 @@ class Worker:
         return Ask(
             id=self.leases.next_id(),
             model=model.name.key,
-            variant=Variant(model.id.path, f"{model.id.size_bytes}:{model.id.mtime_ns}", context_length),
+            variant=Variant(*self._file(model), context_length),
             slots=slots,
             need_bytes=need.total_bytes,
             keep_alive_s=keep_alive_s,
