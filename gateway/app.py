@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -30,6 +31,7 @@ from gateway.handover.succession import HandingOver, Succession
 from gateway.health.watch import Health
 from gateway.http.admin import AdminHandlers
 from gateway.http.app import admin_application, client_application, error_body, surface_of
+from gateway.http.bodies import BODY_LIMIT
 from gateway.http.edge import Edge
 from gateway.http.entrances import Entrances, others_handover_sockets
 from gateway.http.inference import InferenceHandlers
@@ -41,12 +43,15 @@ from gateway.http.turn import Turn
 from gateway.learning import Learning
 from gateway.relay.sockets import worker_socket
 from gateway.relay.upstream import Upstream
+from gateway.reload import Parts, Settings, policy_of
+from gateway.reporting import Reporting
 from gateway.runtime import Runtime
 from gateway.scheduling.residency import quiet
 from gateway.scheduling.scheduler import Scheduler
 from gateway.shown import Shows
 from gateway.stores import Stores
-from supervisor.contract.config import Config, SchedulingConfig
+from supervisor.contract.config import Config
+from supervisor.contract.fleet import FleetSnapshot
 from supervisor.contract.runtime_dir import FORWARD_SOCKET, SUPERVISOR_SOCKET
 from supervisor.contract.values import is_loopback
 
@@ -73,6 +78,8 @@ class Ports:
     """How often external workers are asked."""
     generation: int = 1
     """Which of the supervisor's gateways this is; its sockets bear the number."""
+    read: Callable[[], Config] | None = None
+    """Reads the configuration again, for a reload; raises SettingsError. None keeps the first one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,7 @@ class Served:
     runtime: Runtime
     turn: Turn
     entrances: Entrances
+    settings: Settings
     given_up: asyncio.Event
     """Set when another gateway has taken its place."""
 
@@ -96,12 +104,14 @@ async def serve(config: Config, ports: Ports, greet: Callable[[], None] = lambda
     host.on_end_signals(ending.signalled)
     host.raise_file_limit()
     async with running(config, ports) as served:
+        host.on_hangup(served.settings.reread, ending.signalled)
         greeting = asyncio.create_task(_greet(served.fleet, greet))
         gc.freeze()
         _log.info("gateway serves", pid=os.getpid(), generation=ports.generation)
         await ending.wait_for_either(served.given_up)
         await _cancel(greeting)
-        await ending.finish(served.turn, served.runtime, served.entrances, config.gateway)
+        limits = served.settings.config.gateway
+        await ending.finish(served.turn, served.runtime, served.entrances, limits)
 
 
 async def _greet(fleet: Fleet, greet: Callable[[], None]) -> None:
@@ -118,7 +128,7 @@ async def running(config: Config, ports: Ports) -> AsyncIterator[Served]:
         fleet = Fleet(session, config.gateway.load_timeout, config.models)
         stack.push_async_callback(fleet.close)
         clock = asyncio.get_running_loop().time
-        runtime = Runtime(Scheduler(_policy(config)), fleet, clock)
+        runtime = Runtime(Scheduler(policy_of(config)), fleet, clock)
         learning: Learning | None = None
         if ports.learned_file is not None:
             learning = Learning(runtime.scheduler.estimates, ports.learned_file, fleet.name, clock)
@@ -131,15 +141,12 @@ async def running(config: Config, ports: Ports) -> AsyncIterator[Served]:
         duties = await stack.enter_async_context(AsyncExitStack())
         duties.push_async_callback(fleet.retire)
         fleet.connect_to(runtime.feed, lambda instance: quiet(runtime.scheduler.workers, instance))
-        reports = Reports()
+        reports, settings = Reports(), Settings(config, ports.read or (lambda: config))
+        reporting = Reporting(fleet, runtime, reports.say, lambda: settings.number)
+        reporting.install()
         external = _external_link(config, ports, fleet, session)
         await duties.enter_async_context(external.running())
-        if ports.supervised:
-            socket_path = str(ports.runtime_dir / SUPERVISOR_SOCKET)
-            link = asyncio.create_task(follow(socket_path, fleet.on_snapshot, reports))
-            duties.push_async_callback(_cancel, link)
-        else:
-            fleet.on_snapshot(NO_SUPERVISOR)
+        _link(ports, partial(_take_snapshot, fleet, settings), reports, duties)
         upstream = Upstream(
             session,
             await stack.enter_async_context(_session(keeps=False)),
@@ -153,7 +160,21 @@ async def running(config: Config, ports: Ports) -> AsyncIterator[Served]:
         stores = Stores(fleet, Departures(fleet, runtime), session)
         await stack.enter_async_context(stores.running())
         turn = _turn(config, ports, stack)
-        runners = _runners(config, _Parts(session, fleet, runtime, upstream, health, stores, turn), origins)
+        edge = Edge(origins, surface_of, turn)
+        inference = _inference(config, fleet, runtime, upstream, health)
+        runners = _runners(config, _Handlers(session, fleet, runtime, stores, inference, edge))
+        parts = Parts(
+            fleet=fleet,
+            runtime=runtime,
+            external=external,
+            upstream=upstream,
+            health=health,
+            inference=inference,
+            edge=edge,
+            body_limit=runners[0].app[BODY_LIMIT],
+        )
+        settings.begin(parts.use)
+        reporting.look()
         entrances = Entrances(*runners, ports.listener, ports.runtime_dir, ports.generation)
         for runner in runners:
             stack.push_async_callback(runner.cleanup)
@@ -164,13 +185,23 @@ async def running(config: Config, ports: Ports) -> AsyncIterator[Served]:
         if not inheritance.is_empty:
             await fleet.wait_for(fleet.roster.all_introduced, _INTRODUCED_S)
         await _open(entrances, succession, inheritance)
-        yield Served(fleet, runtime, turn, entrances, succession.given_up)
+        yield Served(fleet, runtime, turn, entrances, settings, succession.given_up)
 
 
-def _policy(config: Config) -> SchedulingConfig:
-    """Return the scheduler's constants: a model must be drained for well before its requests are given up."""
-    latest = config.gateway.request_timeout / 2
-    return config.scheduling.model_copy(update={"drain_after": min(config.scheduling.drain_after, latest)})
+def _link(
+    ports: Ports, take: Callable[[FleetSnapshot], None], reports: Reports, duties: AsyncExitStack
+) -> None:
+    """Follow the supervisor, if there is one."""
+    if not ports.supervised:
+        take(NO_SUPERVISOR)
+        return
+    link = asyncio.create_task(follow(str(ports.runtime_dir / SUPERVISOR_SOCKET), take, reports))
+    duties.push_async_callback(_cancel, link)
+
+
+def _take_snapshot(fleet: Fleet, settings: Settings, snapshot: FleetSnapshot) -> None:
+    settings.accepted(snapshot.settings)
+    fleet.on_snapshot(snapshot)
 
 
 def _external_link(
@@ -202,35 +233,40 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
-    """What handlers are made of."""
+class _Handlers:
+    """What applications are made of."""
 
     session: aiohttp.ClientSession
     fleet: Fleet
     runtime: Runtime
-    upstream: Upstream
-    health: Health
     stores: Stores
-    turn: Turn
+    inference: InferenceHandlers
+    edge: Edge
 
 
-def _runners(config: Config, parts: _Parts, origins: Origins) -> tuple[ClientRunner, web.AppRunner]:
-    fleet, runtime = parts.fleet, parts.runtime
-    inference = InferenceHandlers(
+def _inference(
+    config: Config, fleet: Fleet, runtime: Runtime, upstream: Upstream, health: Health
+) -> InferenceHandlers:
+    return InferenceHandlers(
         fleet,
         runtime,
-        parts.upstream,
-        parts.health,
+        upstream,
+        health,
         request_timeout_s=config.gateway.request_timeout,
         passes_options=config.scheduling.context == "pass",
         rng=random.Random(),  # noqa: S311 -- spreads retries, guards nothing
     )
+
+
+def _runners(config: Config, handlers: _Handlers) -> tuple[ClientRunner, web.AppRunner]:
+    fleet, runtime = handlers.fleet, handlers.runtime
     admin = AdminHandlers(fleet, runtime)
-    listing = ListingHandlers(fleet, runtime, Shows(parts.session, fleet.roster))
-    store = StoreHandlers(parts.stores, parts.session)
-    edge = Edge(origins, surface_of, parts.turn)
+    listing = ListingHandlers(fleet, runtime, Shows(handlers.session, fleet.roster))
+    store = StoreHandlers(handlers.stores, handlers.session)
     limit_bytes = config.gateway.max_body_size
-    clients = client_application(inference, listing, admin, store, edge, max_body_bytes=limit_bytes)
+    clients = client_application(
+        handlers.inference, listing, admin, store, handlers.edge, max_body_bytes=limit_bytes
+    )
     operator = web.AppRunner(
         admin_application(admin), handler_cancellation=True, access_log=None, shutdown_timeout=_FINISH_S
     )

@@ -49,6 +49,32 @@ def on_end_signals(then: Callable[[], None]) -> None:
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(then))
 
 
+def on_hangup(reload: Callable[[], object], end: Callable[[], None]) -> None:
+    """Call `reload` on the running loop when SIGHUP comes, or `end` when the terminal was closed.
+
+    Whoever was started with nohup outlives its terminal. Windows has no such signal.
+    """
+    if not hasattr(signal, "SIGHUP"):
+        return
+    ends_with_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+
+    def hung_up() -> None:
+        if ends_with_terminal and not _has_terminal():
+            end()
+        else:
+            reload()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
 def raise_file_limit() -> None:
     """Let as many connections be open as this user may have: a service begins with 1024."""
     try:

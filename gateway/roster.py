@@ -113,8 +113,8 @@ class Roster:
     """What requests brought with them."""
     held: dict[Instance, dict[str, Held]] = field(default_factory=dict)
     """What each process was last seen or made to hold, by weights."""
-    tripped: frozenset[Instance] = frozenset()
-    """Processes that get no requests for now, because of how they answered (`gateway/health/`)."""
+    tripped: Mapping[Instance, str] = field(default_factory=dict)
+    """Processes that get no requests for now, because of how they answered (`gateway/health/`), and why."""
     withdrawn: set[str] = field(default_factory=set)
     """Keys of models that are being deleted: nobody is given them any more."""
     stand_ins: dict[str, str] = field(default_factory=dict)
@@ -144,6 +144,10 @@ class Roster:
         ready = (s for s in self.statuses if s.state is WorkerState.READY)
         return [status for status in ready if instance_of(status) not in self.introduced]
 
+    def all_introduced(self) -> bool:
+        """Whether there is a fleet, and every worker that is up has told what it holds."""
+        return self.snapshot is not None and not self.awaiting_introduction()
+
     def views(self) -> tuple[WorkerView, ...]:
         """Return all workers for the scheduler."""
         return tuple(self._view(status) for status in self.statuses)
@@ -167,14 +171,29 @@ class Roster:
         self.catalogues[worker] = rows
         return is_new
 
+    def adopt(self, wishes: Mapping[str, ModelConfig]) -> None:
+        """Go by other wishes; requests under way keep the variants that they were given."""
+        before = self._listed_variants()
+        self.wishes = wishes
+        self._revise()
+        for variant in before - self._listed_variants():
+            self.passed.admit(variant, self.is_held)
+
+    def _listed_variants(self) -> set[Variant]:
+        return {row.variant for rows in self.catalogues.values() for row in rows.values()}
+
+    def _revise(self) -> None:
+        """Bring all lists up to date with what is wished, and known of weights."""
+        for rows in self.catalogues.values():
+            for key, known in rows.items():
+                named = self.stand_ins.get(key, key)
+                rows[key] = replace(known, variant=self._variant(named, known.listed_as))
+
     def learn_details(self, row: ModelRow, details: ModelDetails) -> None:
         """Take a worker's /api/show answer; names that turn out to share their weights become one variant."""
         if details.weights:
             self._weights[row.listed_as] = details.weights
-            for rows in self.catalogues.values():
-                for key, known in rows.items():
-                    named = self.stand_ins.get(key, key)
-                    rows[key] = replace(known, variant=self._variant(named, known.listed_as))
+            self._revise()
         self._details[self._weights.get(row.listed_as, row.listed_as)] = details
 
     def details_of(self, variant: Variant) -> ModelDetails | None:

@@ -22,6 +22,7 @@ from supervisor.contract.logs import set_level
 from supervisor.contract.yaml_config import ConfigError
 from supervisor.core.reload import Arrangement, Fate, Plan, Step, as_json, as_text, plan
 from supervisor.core.spec import WorkerSpec
+from supervisor.gateways import GATEWAY, gateway_timings
 from supervisor.host.control import Answer, Question
 from supervisor.jobs import WorkerJobs
 from supervisor.runtime import Runtime
@@ -202,7 +203,8 @@ class Reloads:
         self.now = replace(self.now, config=in_force(self.now.config, found.config))
         set_level(found.config.log.level)
         self.jobs.drain_for(found.config.drain_timeout)
-        self.runtime.retime(self.jobs.timings)
+        self.runtime.retime([status.worker for status in self.runtime.fleet.workers], self.jobs.timings)
+        self.runtime.retime([GATEWAY], gateway_timings(found.config))
         await self._have_gateway_take_it(run)
         specs = {spec.name: spec for spec in found.workers}
         for worker in planned.workers:

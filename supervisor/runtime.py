@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Final, TypeAlias, assert_never
 
@@ -239,10 +239,11 @@ class Runtime:
         self._publish(with_accepted_settings(self.fleet))
         return self.fleet.settings
 
-    def retime(self, timings: Timings) -> None:
-        """Let all workers take so long from now on, for what they are asked after this."""
-        for name in {status.worker for status in self.fleet.workers}:
-            self._children[name].machine.timings = timings
+    def retime(self, names: Iterable[str], timings: Timings) -> None:
+        """Let these take so long from now on, for what they are asked after this."""
+        for name in names:
+            child = self._children[name]
+            child.job, child.machine.timings = replace(child.job, timings=timings), timings
 
     def add(self, job: Job, spec: WorkerSpec, *, start: bool) -> None:
         """Take a worker on, in place of a stopped one of its name if there is one."""

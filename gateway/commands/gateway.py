@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -47,17 +48,20 @@ def run(args: argparse.Namespace) -> int:
         config = read_config(args.config, args.accepted)
         directory = Path(args.runtime_dir) if args.runtime_dir else directory_of(config, args.config)
         learned = learned_file_of(config, args.config, directory)
+        read = partial(read_config, args.config, args.accepted)
         if args.fd is not None:
             listener = socket.socket(fileno=args.fd)
-            ports = Ports(listener, directory, learned_file=learned, generation=args.generation)
+            ports = Ports(listener, directory, learned_file=learned, generation=args.generation, read=read)
             return _serve(config, ports, _say_nothing)
-        return _serve_alone(config, directory, learned, args.config)
+        return _serve_alone(config, directory, learned, args.config, read)
     except (SettingsError, host.DirectoryError) as error:
         print(f"corral gateway: {error}", file=sys.stderr)
         return EXIT_USAGE
 
 
-def _serve_alone(config: Config, directory: Path, learned: Path, file: str | None) -> int:
+def _serve_alone(
+    config: Config, directory: Path, learned: Path, file: str | None, read: Callable[[], Config]
+) -> int:
     """Front the external workers of the file; whoever gives no socket is no supervisor."""
     if not config.external:
         where = file or "the defaults"
@@ -69,7 +73,7 @@ def _serve_alone(config: Config, directory: Path, learned: Path, file: str | Non
     with host.claimed(directory), _open_listener(config.listen) as listener:
         url = _url_of(listener)
         with _endpoint_told(directory / ENDPOINT, url):
-            ports = Ports(listener, directory, supervised=False, learned_file=learned)
+            ports = Ports(listener, directory, supervised=False, learned_file=learned, read=read)
             return _serve(config, ports, lambda: _greet(url))
 
 

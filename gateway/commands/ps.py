@@ -50,6 +50,8 @@ def _lines(fleet: dict[str, Any]) -> Iterator[str]:
     for worker in fleet["workers"]:
         if worker["state"] != "ready":
             yield f"{worker['worker']} is {worker['state']}: {worker['reason']}"
+        elif worker["left_out"]:
+            yield f"{worker['worker']} gets no requests for now: {worker['left_out']}"
 
 
 def _worker_rows(worker: dict[str, Any], now: datetime) -> Iterator[tuple[str, ...]]:

@@ -155,10 +155,6 @@ class Health:
             return 0.0
         return self._asker.load_s(instance, variant)
 
-    def why_left_out(self) -> dict[Instance, str]:
-        """Return the workers that get no requests for now, with the reasons."""
-        return {i: self._wards[i].breaker.why for i in self._fleet.roster.tripped if i in self._wards}
-
     # Who is looked after --------------------------------------------------------------
 
     def _saw(self, event: types.Event) -> None:
@@ -258,7 +254,7 @@ class Health:
         out = left_out(opened, self._groups() if opened else ())
         if opened and out != opened:
             _log.warning("most workers fail, so none is left out", workers=sorted(map(str, opened - out)))
-        self._fleet.leave_out(out)
+        self._fleet.leave_out({instance: self._wards[instance].breaker.why for instance in sorted(out)})
 
     def _groups(self) -> list[set[Instance]]:
         """Return for each model the workers that could serve it."""

@@ -65,6 +65,7 @@ class AdminHandlers:
         replicas = residency.replicas.items() if residency is not None else ()
         return {
             **status.model_dump(mode="json"),
+            "left_out": self._fleet.roster.tripped.get(instance_of(status), ""),
             "resident": [self._replica(residency, v, r) for v, r in replicas if residency is not None],
         }
 

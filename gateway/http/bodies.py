@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -22,13 +23,24 @@ WHOLE_S: Final = 600.0
 """So long may a whole body take, however steadily it trickles."""
 
 
+@dataclass(slots=True)
+class BodyLimit:
+    """How large a body may be; it can change while requests are served."""
+
+    max_bytes: int
+
+
+BODY_LIMIT: Final = web.AppKey("body_limit", BodyLimit)
+"""Under this key an application holds its limit."""
+
+
 async def read_body(request: web.Request) -> bytes:
-    """Return the whole body of a request, decoded; it may have as many bytes as `client_max_size`.
+    """Return the whole body of a request, decoded; it may have as many bytes as the application's limit.
 
     Raises:
         BadRequestError: 413 too large, 415 an encoding that is not supported, 408 too slow, 400 broken.
     """
-    limit_bytes = request.client_max_size
+    limit_bytes = request.app[BODY_LIMIT].max_bytes
     if (request.content_length or 0) > limit_bytes:
         raise _too_large(limit_bytes)
     try:

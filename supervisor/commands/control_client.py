@@ -100,6 +100,8 @@ def _print_done(args: Namespace, done: Mapping[str, Any]) -> None:
         print(json.dumps(done, indent=2))
     elif "worker" in done:
         print(f"worker {done['worker']}: {done['state']} ({done['reason']})")
+    elif "old_pid" in done:
+        print(f"gateway: process {done['pid']} serves in place of {done['old_pid']}")
     else:
         print(done["result"])
 
