@@ -73,6 +73,7 @@ class Entrances:
 
     async def let_in(self) -> None:
         """Let clients in."""
+        self.listener.settimeout(0)  # which all who share the socket have in common, and a copy takes over
         descriptors, listener = host.most_descriptors(), self.listener.dup()
         self._door = (
             web.SockSite(self.clients, listener)
@@ -105,6 +106,7 @@ class Entrances:
 
     def close(self) -> None:
         """Leave nothing in the runtime directory; what has become another gateway's stays."""
+        self.listener.close()
         if not host.has_unix_sockets():
             return
         if self._handover is not None:

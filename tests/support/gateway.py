@@ -6,13 +6,13 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from gateway.app import Ports, running
+from gateway.app import Ports, Served, running
 from gateway.external.health import USUAL, Timings
 from supervisor.contract.config import Config, ExternalWorker, GatewayConfig, ModelConfig, SchedulingConfig
 from supervisor.contract.fleet import FleetSnapshot, WorkerStatus, encode
@@ -81,6 +81,15 @@ class Bench:
     snapshots: Snapshots
     workers: Sequence[FakeOllama]
     http: aiohttp.ClientSession
+    config: Config
+    ports: Ports
+
+    @asynccontextmanager
+    async def another(self, generation: int = 2) -> AsyncIterator[Served]:
+        """Have another gateway take over, and serve as long as the block lasts."""
+        ports = replace(self.ports, listener=self.ports.listener.dup(), generation=generation)
+        async with running(self.config, ports) as served:
+            yield served
 
     def publish(self, **changes: object) -> None:
         self.snapshots.publish(*(worker.status(**changes) for worker in self.workers))  # type: ignore[arg-type]  # any field
@@ -132,6 +141,7 @@ async def gateway(
         await snapshots.start()
         stack.push_async_callback(snapshots.stop)
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        listener.settimeout(0)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
@@ -141,9 +151,10 @@ async def gateway(
             models=dict(wishes or {}),
             scheduling=scheduling or SchedulingConfig(),
         )
-        ports = Ports(listener, directory, supervised=bool(workers), timings=timings)
+        ports = Ports(listener.dup(), directory, supervised=bool(workers), timings=timings)
         await stack.enter_async_context(running(whole, ports))
-        bench = Bench(url, str(directory / "gateway.sock"), snapshots, workers, http)
+        kept = replace(ports, listener=listener)
+        bench = Bench(url, str(directory / "gateway.sock"), snapshots, workers, http, whole, kept)
         bench.publish(**changes)
         yield bench
         bench.check()
