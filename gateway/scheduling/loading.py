@@ -196,6 +196,6 @@ def start_plans(state: State, now: float) -> None:
         replica = worker.replicas.get(worker.coming) if worker.coming is not None else None
         if replica is None or replica.phase is not PLANNED or not worker.view.ready:
             continue
-        if not replica.victims & worker.replicas.keys() and replica.reason is not None:
+        if replica.victims.isdisjoint(worker.replicas) and replica.reason is not None:
             replica.phase, replica.since, replica.victims = LOADING, now, frozenset()
             state.out.append(Load(worker.instance, replica.model.variant, replica.reason))

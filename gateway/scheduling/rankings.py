@@ -52,13 +52,15 @@ class Ranking:
         return len(self._keys)
 
 
-@dataclass(slots=True)
 class Rotation(Generic[Item]):
     """A set of which a few are looked at each time, all of them in turn."""
 
-    _items: list[Item] = field(default_factory=list)
-    _at: dict[Item, int] = field(default_factory=dict)
-    _cursor: int = 0
+    __slots__ = ("_at", "_cursor", "_items")
+
+    def __init__(self) -> None:
+        self._items: list[Item] = []
+        self._at: dict[Item, int] = {}
+        self._cursor = 0
 
     def put(self, item: Item, *, member: bool) -> None:
         """Have the item in or not."""

@@ -132,7 +132,7 @@ FAULTS: Final = {
         ANY, "placement", "and model.variant in worker.view.servable", "and True"
     ),
     "the load does not wait for its victims": _planted(
-        SWAPS, "loading", "if not replica.victims & worker.replicas.keys()", "if True"
+        SWAPS, "loading", "if replica.victims.isdisjoint(worker.replicas)", "if True"
     ),
     "memory is not counted": _planted(
         CALM, "residency", "worker.used_bytes += room - self.room_counted", "pass"
