@@ -68,7 +68,7 @@ def in_words(found: dict[str, Any]) -> list[str]:
         cells = "".join(f"{figure(of):>10.1f} {unit}" for of in both)
         lines.append(f"{name:28}{cells}   ({goal})")
     lines.append(
-        f"{found['events']} events with {found['loads_per_event']:.2f} loads each, {found['queued']} requests "
-        f"wait; {found['simulated']['requests']:,} requests were simulated"
+        f"{found['events']} events with {found['loads_per_event']:.2f} loads each, {found['queued']} "
+        f"requests wait; {found['simulated']['requests']:,} requests were simulated"
     )
     return lines if len(both) > 1 else [*lines, f"not compiled: {compiled}"]
