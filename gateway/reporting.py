@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from gateway.fleet import Fleet
 from gateway.roster import instance_of
 from gateway.runtime import Runtime
-from gateway.scheduling.types import Event
-from supervisor.contract.fleet import FleetSnapshot, WorkerState
+from gateway.scheduling.types import Event, FleetChanged
+from supervisor.contract.fleet import FleetSnapshot, WorkerState, WorkerStatus
 from supervisor.contract.reports import Known, Process
 
 
@@ -26,7 +26,6 @@ class Reporting:
     say: Callable[[Known], None]
     settings: Callable[[], int] = lambda: 0
     """The number of the configuration that is in force here."""
-    _seen: FleetSnapshot | None = None
     _drains: bool = False
     """Somebody drains in the snapshot that was seen; otherwise requests change nothing."""
 
@@ -36,14 +35,14 @@ class Reporting:
 
         def saw(event: Event) -> None:
             before(event)
-            if self._drains or self.fleet.own is not self._seen:
+            if self._drains or isinstance(event, FleetChanged):
                 self.look()
 
         self.runtime.on_event = saw
 
     def look(self) -> None:
         """Tell what is so now."""
-        self._seen = snapshot = self.fleet.own
+        snapshot = self.fleet.own
         if snapshot is not None:
             self._drains = any(status.state is WorkerState.DRAINING for status in snapshot.workers)
             self.say(self.report(snapshot))
@@ -54,6 +53,7 @@ class Reporting:
             boot_id=snapshot.boot_id,
             generation=snapshot.generation,
             settings=self.settings(),
+            serving=tuple(_process(s) for s in snapshot.workers if self.fleet.roster.is_ready(s)),
             idle=tuple(self._idle(snapshot)),
         )
 
@@ -61,4 +61,8 @@ class Reporting:
         for status in snapshot.workers:
             drains = status.state is WorkerState.DRAINING
             if drains and not self.runtime.scheduler.leases_on(instance_of(status)):
-                yield Process(worker=status.worker, incarnation=status.incarnation)
+                yield _process(status)
+
+
+def _process(status: WorkerStatus) -> Process:
+    return Process(worker=status.worker, incarnation=status.incarnation)

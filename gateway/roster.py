@@ -137,7 +137,7 @@ class Roster:
 
     def ready(self) -> list[WorkerStatus]:
         """Return the workers that may be given requests."""
-        return [status for status in self.statuses if self._is_ready(status)]
+        return [status for status in self.statuses if self.is_ready(status)]
 
     def awaiting_introduction(self) -> list[WorkerStatus]:
         """Return the workers that came up and have not been asked what they hold."""
@@ -380,7 +380,8 @@ class Roster:
         variant = Variant(base.digest, (("num_ctx", resident.context_length),))
         return variant if self.passed.admit(variant, self.is_held) else base
 
-    def _is_ready(self, status: WorkerStatus) -> bool:
+    def is_ready(self, status: WorkerStatus) -> bool:
+        """Whether the worker may be given requests."""
         return status.state is WorkerState.READY and instance_of(status) in self.introduced
 
     def allowed_rows(self, status: WorkerStatus) -> dict[str, ModelRow]:
@@ -397,7 +398,7 @@ class Roster:
     def _view(self, status: WorkerStatus) -> WorkerView:
         return WorkerView(
             instance=instance_of(status),
-            ready=self._is_ready(status) and instance_of(status) not in self.tripped,
+            ready=self.is_ready(status) and instance_of(status) not in self.tripped,
             num_parallel=status.num_parallel,
             max_loaded_models=status.max_loaded_models,
             max_queue=status.max_queue,

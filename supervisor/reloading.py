@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
@@ -30,7 +31,7 @@ from supervisor.runtime import Runtime
 _log = structlog.stdlib.get_logger(__name__)
 
 _GATEWAY_S: Final = 10.0
-"""For the gateway to take new settings; one that is being replaced takes them when it starts."""
+"""For the gateway to take new settings, or a new worker; one that is being replaced does when it starts."""
 _SETTLED: Final = (WorkerState.READY, WorkerState.BACKOFF, WorkerState.QUARANTINED, WorkerState.STOPPED)
 
 
@@ -237,7 +238,7 @@ class Reloads:
             self._is_now(specs[name])
         if step.start:
             run.tell({"progress": f"starting {_listed(step.start)}"})
-            await self.runtime.wait_until(lambda _: all(self._state(name) in _SETTLED for name in step.start))
+            await self._see_them_serve(step.start)
         failed = [name for name in served if self._state(name) is not WorkerState.READY]
         if failed:
             text = (
@@ -245,6 +246,15 @@ class Reloads:
                 "workers that were to be changed after that keep theirs: mend the file and reload"
             )
             raise ReloadFailedError(text, EXIT_FAILED)
+
+    async def _see_them_serve(self, names: Iterable[str]) -> None:
+        """Return when all are up or have failed, and those that are up get requests, if they do soon."""
+        coming = tuple(names)
+        await self.runtime.wait_until(lambda _: all(self._state(name) in _SETTLED for name in coming))
+        up = [name for name in coming if self._state(name) is WorkerState.READY]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GATEWAY_S):
+                await self.runtime.wait_until(lambda _: all(map(self.runtime.is_served, up)))
 
     async def _stop(self, names: Iterable[str], specs: dict[str, WorkerSpec]) -> None:
         stopping = tuple(names)

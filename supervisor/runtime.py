@@ -29,7 +29,7 @@ from supervisor.core.fleet import (
     with_status,
     with_workers,
 )
-from supervisor.core.gateways import is_idle, settings_in_force
+from supervisor.core.gateways import is_idle, is_served, settings_in_force
 from supervisor.core.spec import WorkerSpec
 from supervisor.core.worker import (
     Announce,
@@ -220,12 +220,21 @@ class Runtime:
                 self._feed(child, Idle())
         self._wake()
 
+    def is_served(self, name: str) -> bool:
+        """Whether a gateway gives requests to the worker's process."""
+        process = self._process(name)
+        return process is not None and is_served(self._gateways, process)
+
     def _is_idle(self, child: _Child) -> bool:
-        status = self.status(child.job.name)
+        process = self._process(child.job.name)
+        since = child.drains_since
+        return process is not None and is_idle(self._gateways, process, since_generation=since)
+
+    def _process(self, name: str) -> WorkerProcess | None:
+        status = self.status(name)
         if status is None:
-            return False
-        process = WorkerProcess(worker=status.worker, incarnation=status.incarnation)
-        return is_idle(self._gateways, process, since_generation=child.drains_since)
+            return None
+        return WorkerProcess(worker=status.worker, incarnation=status.incarnation)
 
     # A new configuration.
 

@@ -38,6 +38,8 @@ class Known(_Line):
     """Of the same: what is said of a worker's state holds as of this one."""
     settings: int
     """Which accepted configuration it runs with, as the snapshots count them."""
+    serving: tuple[Process, ...] = ()
+    """Workers that it gives requests to."""
     idle: tuple[Process, ...] = ()
     """Draining workers on which no request of this gateway holds a slot, and none will any more."""
 

@@ -1,6 +1,6 @@
 """What the reports of all living gateways mean together. There are two of them while one takes over.
 
-Decides when a worker has nothing to do any more and which settings are in force. Pure.
+Decides when a worker has something to do, or nothing any more, and which settings are in force. Pure.
 """
 
 from __future__ import annotations
@@ -20,6 +20,11 @@ def is_idle(reports: Reports, process: Process, *, since_generation: int) -> boo
     return bool(reports) and all(
         report.generation >= since_generation and process in report.idle for report in reports
     )
+
+
+def is_served(reports: Reports, process: Process) -> bool:
+    """Whether some gateway gives requests to the process."""
+    return any(process in report.serving for report in reports)
 
 
 def settings_in_force(reports: Reports) -> int:
