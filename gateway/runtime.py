@@ -38,6 +38,7 @@ from gateway.scheduling.types import (
     Unloaded,
 )
 from gateway.workers.client import WorkerRefusedError, WorkerUnreachableError
+from gateway.workers.faults import is_out_of_memory
 
 _log = structlog.get_logger("scheduler")
 
@@ -242,7 +243,12 @@ class Runtime:
             lasting = isinstance(error, WorkerRefusedError)
             trace.ended(self._clock(), str(error))
             _log.warning("load refused" if lasting else "load broke off", error=str(error), **where)
-            self.feed(LoadFailed(effect.instance, effect.variant, str(error), lasting=lasting))
+            no_memory = is_out_of_memory(str(error))
+            self.feed(
+                LoadFailed(
+                    effect.instance, effect.variant, str(error), lasting=lasting, out_of_memory=no_memory
+                )
+            )
         else:
             trace.ended(self._clock())
             _log.info(

@@ -32,6 +32,8 @@ _LOAD_GAIN: Final = 0.3
 _SPEED_GAIN: Final = 0.1
 _SLOWNESS_GAIN: Final = 0.02
 """The weight of a new measurement against all before it."""
+_OUTGROWN: Final = 1.15
+"""By which factor more is planned with after memory ran out."""
 
 DEFAULT_SERVICE_S: Final = 5.0
 DEFAULT_OUTPUT_TOKENS: Final = 200.0
@@ -73,6 +75,8 @@ class _Model:
     at: float = 0.0
     output_tokens: float | None = None
     size_bytes: int | None = None
+    least_bytes: int = 0
+    """What is planned with at least, whatever is measured: memory ran out with less."""
     answers: int = 0
     """How many were measured; the first few count alike."""
     load_s: dict[str, float] = field(default_factory=dict)
@@ -113,6 +117,12 @@ class Estimates:
     def measured(self, variant: Variant, size_bytes: int) -> None:
         """Learn what a model takes that is resident already."""
         self._of(variant).size_bytes = size_bytes
+
+    def outgrew(self, variant: Variant, planned_bytes: int, most_bytes: int) -> None:
+        """Learn that memory ran out although the model had so much; more than `most_bytes` nobody has."""
+        model = self._of(variant)
+        before = max(planned_bytes, model.least_bytes)
+        model.least_bytes = max(before, min(int(before * _OUTGROWN), most_bytes))
 
     def prefilled(self, variant: Variant, device: str, tokens: int, seconds: float) -> None:
         """Learn from a prompt that was read while nothing else was computed there."""
@@ -211,7 +221,14 @@ class Estimates:
     def size_bytes(self, variant: Variant) -> int | None:
         """Return what the model took when it was last resident; None when it never was."""
         model = self._models.get(variant)
-        return None if model is None else model.size_bytes
+        if model is None:
+            return None
+        return max(model.size_bytes or 0, model.least_bytes) or model.size_bytes
+
+    def least_bytes(self, variant: Variant) -> int:
+        """Return what is to be planned with at least, because memory ran out with less; else 0."""
+        model = self._models.get(variant)
+        return 0 if model is None else model.least_bytes
 
     def forget(self, variant: Variant) -> None:
         """Drop what is known of a model that is not there any more."""

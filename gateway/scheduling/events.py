@@ -28,6 +28,7 @@ from gateway.scheduling.types import (
     Loaded,
     LoadFailed,
     Observed,
+    RanOutOfMemory,
     Reject,
     Rejection,
     RejectReason,
@@ -241,7 +242,7 @@ def _believe(state: State, replica: Replica, resident: Resident, now: float) -> 
     replica.resident, replica.slots = resident, resident.slots
     model = replica.model
     model.known_slots = resident.slots
-    replica.size_bytes = resident.size_bytes
+    replica.size_bytes = max(resident.size_bytes, state.estimates.least_bytes(model.variant))
     state.relearn(model)
     replica.settle()
     for each in model.replicas.values() if model.bounds.least else (replica,):
@@ -251,12 +252,12 @@ def _believe(state: State, replica: Replica, resident: Resident, now: float) -> 
     state.touch(model)
     state.settle_worker(replica.worker)
     if resident.fault and not was_faulty:
-        _reject_replica(state, replica, resident.fault, now)
+        _reject_replica(state, replica, resident.fault, now, lasting=True)
 
 
-def _reject_replica(state: State, replica: Replica, fault: str, now: float) -> None:
+def _reject_replica(state: State, replica: Replica, fault: str, now: float, *, lasting: bool) -> None:
     """A replica that spilled to the CPU, or lost context, is unloaded and placed elsewhere."""
-    remember_failure(state, replica.model, replica.worker.view.instance, fault, now, lasting=True)
+    remember_failure(state, replica.model, replica.worker.view.instance, fault, now, lasting=lasting)
     replica.draining = True
     replica.settle()
     if replica.idle:
@@ -268,8 +269,30 @@ def load_failed(state: State, event: LoadFailed, now: float) -> None:
     replica = state.replica(event.instance, event.variant)
     if replica is None or replica.phase is not LOADING:
         return
+    if event.out_of_memory:
+        _expect_more(state, replica)
     remember_failure(state, replica.model, event.instance, event.message, now, lasting=event.lasting)
     state.drop(replica)
+
+
+def ran_out_of_memory(state: State, event: RanOutOfMemory, now: float) -> None:
+    """A replica that took more than it said is placed elsewhere, or where that is nowhere loaded anew."""
+    replica = state.replica(event.instance, event.variant)
+    if replica is None or replica.phase is not RESIDENT or replica.draining:
+        return
+    model = replica.model
+    _expect_more(state, replica)
+    others = (worker.instance for worker in model.ready_servers if worker is not replica.worker)
+    elsewhere = any(instance not in model.failures for instance in others)
+    _reject_replica(state, replica, event.message, now, lasting=elsewhere)
+
+
+def _expect_more(state: State, replica: Replica) -> None:
+    """Plan with more for the model from now on, though never with more than the largest worker has."""
+    model = replica.model
+    most = max((worker.view.memory_bytes for worker in model.servers.values()), default=0)
+    state.estimates.outgrew(model.variant, replica.size_bytes, most)
+    state.relearn(model)
 
 
 def remember_failure(

@@ -36,6 +36,7 @@ from gateway.scheduling.types import (
     LoadFailed,
     Observed,
     PolicyChanged,
+    RanOutOfMemory,
     UnloadAsked,
     Unloaded,
 )
@@ -116,6 +117,8 @@ def _take(state: State, event: Event, now: float) -> None:  # noqa: C901, PLR091
             events.loaded(state, event, now)
         case LoadFailed():
             events.load_failed(state, event, now)
+        case RanOutOfMemory():
+            events.ran_out_of_memory(state, event, now)
         case Unloaded():
             events.unloaded(state, event)
         case Observed():

@@ -156,6 +156,18 @@ class LoadFailed:
     message: str
     lasting: bool
     """The engine refused the model, so that trying again there at once is pointless."""
+    out_of_memory: bool = False
+    """It did so for lack of memory: the model takes more than was planned."""
+
+
+@dataclass(frozen=True, slots=True)
+class RanOutOfMemory:
+    """A loaded model failed an answer because memory ran out: it takes more than it said."""
+
+    instance: Instance
+    variant: Variant
+    message: str
+    """The engine's own words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +231,7 @@ Event = (
     | Finished
     | Loaded
     | LoadFailed
+    | RanOutOfMemory
     | Unloaded
     | Observed
     | FleetChanged
