@@ -13,7 +13,7 @@ from typing import Final
 
 from gateway.fleet import Fleet
 from gateway.health.questions import Questions
-from gateway.health.rounds import LOAD_MARGIN, Question, Sight, question_for
+from gateway.health.rounds import Question, Sight, question_for
 from gateway.health.signs import Alive, NotNow, Sign
 from gateway.relay.upstream import Upstream
 from gateway.roster import instance_of
@@ -99,7 +99,7 @@ class Asker:
         row = self._fleet.roster.model_on(status.worker, variant)
         if row is None:
             return NotNow()
-        patience_s = self.settings.probe_timeout + LOAD_MARGIN * self.load_s(instance_of(status), variant)
+        patience_s = self.settings.probe_timeout + self.load_s(instance_of(status), variant)
         embeds = self._fleet.roster.embeds(variant)
         return await self._questions.token(
             status.base_url, row.name, variant, embeds=embeds, within_s=patience_s

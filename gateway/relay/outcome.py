@@ -31,6 +31,8 @@ class NotSent:
     """No connection: nothing of the request reached the worker."""
 
     why: str
+    ours: bool = False
+    """It is the gateway that lacks something, such as descriptors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class Kind(StrEnum):
 
     NOT_SENT = "not sent"
     NO_CONNECTION = "no connection"
+    SHORTAGE = "shortage"
     REFUSED = "refused"
     SILENT = "silent"
     LATE = "late"
@@ -133,6 +136,8 @@ _NONE, _FAILURE, _SUSPICION = Blame.NONE, Blame.FAILURE, Blame.SUSPICION
 RULES: Final[Mapping[Kind, Rule]] = {
     Kind.NOT_SENT:         Rule(again=True,  costs=False, breaks=False, blame=_FAILURE,   status=_BAD),
     Kind.NO_CONNECTION:    Rule(again=True,  costs=False, breaks=False, blame=_SUSPICION, status=_LATE),
+    Kind.SHORTAGE:         Rule(again=True,  costs=False, breaks=False, blame=_NONE,
+                                status=HTTPStatus.SERVICE_UNAVAILABLE),
     Kind.REFUSED:          Rule(again=True,  costs=True,  breaks=False, blame=_NONE,
                                 status=HTTPStatus.SERVICE_UNAVAILABLE),
     Kind.SILENT:           Rule(again=True,  costs=True,  breaks=True,  blame=_SUSPICION, status=_LATE),
@@ -174,7 +179,7 @@ def kind_of(outcome: Outcome) -> Kind:  # noqa: PLR0911 -- one line a case
     """Return which rule holds."""
     match outcome:
         case NotSent():
-            return Kind.NOT_SENT
+            return Kind.SHORTAGE if outcome.ours else Kind.NOT_SENT
         case Refused():
             return Kind.REFUSED
         case TimedOut():

@@ -8,6 +8,7 @@ turns out to have been closed is no attempt at all, so it is made again at once.
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,15 +22,21 @@ from gateway.relay.outcome import (
     AttemptFailedError,
     Broken,
     Garbage,
+    Kind,
     NotSent,
     Outcome,
     Phase,
     StreamFailedError,
     TimedOut,
+    kind_of,
 )
 from gateway.relay.sockets import counting_connections
 
 _OF_THE_ANSWER: Final = ("Content-Type", "Cache-Control")
+_OUR_SHORTAGES: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
+)
+"""Why this process cannot have a socket: no worker's fault."""
 _STALE_WITHIN_S: Final = 1.0
 """A connection that was closed before we sent on it tells so at once; later the worker had our request."""
 
@@ -159,8 +166,10 @@ class Upstream:
                 response = await self._send(message, self._timeouts_for(message))
                 reply = await self._begin(response, message)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self._on_failure(message.url)
-            raise AttemptFailedError(self._outcome(error, message, started)) from error
+            outcome = self._outcome(error, message, started)
+            if kind_of(outcome) is not Kind.SHORTAGE:
+                self._on_failure(message.url)
+            raise AttemptFailedError(outcome) from error
         try:
             yield reply
         finally:
@@ -216,7 +225,7 @@ class Upstream:
                 phase = Phase.REQUEST if now >= message.deadline else Phase.FIRST_BYTE
                 return TimedOut(phase, round(now - started, 1))
             case aiohttp.ClientConnectorError():
-                return NotSent(_text(error))
+                return NotSent(_text(error), ours=error.os_error.errno in _OUR_SHORTAGES)
             case aiohttp.ClientResponseError():
                 return Garbage("no HTTP")
             case _:

@@ -74,7 +74,7 @@ def test_an_answer_closes_it_whenever_it_comes(events: tuple[Event, ...]) -> Non
 
 def test_silence_in_a_row_is_a_verdict_and_noise_is_none() -> None:
     """A worker that answers badly is left out; only one that does not answer at all hangs."""
-    silent = [DeadlinePassed(), SILENT] * SILENCES
+    silent: list[Event] = [DeadlinePassed(), SILENT] * SILENCES
     assert after(Suspected("?"), *silent)[1].count(Condemn("no token")) == 1
     assert after(Suspected("?", silent=True), *silent[:2])[1][-1] == Condemn("no token")
     noise = [DeadlinePassed(), QuestionFailed("500", silent=False), *silent[:2]] * 3

@@ -35,6 +35,7 @@ MARK = b'"done":true'
 
 ENDS: dict[Outcome, tuple[Kind, bool, bool, int]] = {
     NotSent("refused"): (Kind.NOT_SENT, True, False, 502),
+    NotSent("too many open files", ours=True): (Kind.SHORTAGE, True, False, 503),
     TimedOut(Phase.CONNECT, 5): (Kind.NO_CONNECTION, True, False, 504),
     Refused(503, "busy"): (Kind.REFUSED, True, True, 503),
     Broken(0, "reset"): (Kind.BROKE_OFF, True, True, 502),
