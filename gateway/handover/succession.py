@@ -93,6 +93,7 @@ class Succession:
                     await self._until_it_serves(hears, writer)
                 else:
                     self._tell_estate(writer)
+            await asyncio.wait([hears])
             if self.given_up.is_set():
                 await reader.read()  # until the other side hangs up
         finally:

@@ -195,11 +195,23 @@ async def test_the_old_gateway_loads_and_unloads_nothing_any_more(tmp_path: Path
 
 
 async def test_a_variant_that_a_request_brought_is_known_to_the_new_gateway(tmp_path: Path) -> None:
-    """No list tells as what a model was loaded: it would be taken for another and loaded again."""
+    """Lists tell only a context, so it would be taken for another one with the same, and loaded again."""
+    worker = FakeOllama("w0", slots=2)
+    passing = SchedulingConfig(context="pass")
+    async with gateway(tmp_path, worker, scheduling=passing) as bench:
+        for options in ({"num_ctx": 32}, {"num_ctx": 32, "num_batch": 8}):
+            assert (await ask(bench, options=options))[0] == 200
+        async with bench.another():
+            assert (await ask(bench, options={"num_ctx": 32, "num_batch": 8}))[0] == 200
+    assert worker.loads == ["count", "count"]
+
+
+async def test_such_a_variant_can_be_unloaded_by_the_new_gateway(tmp_path: Path) -> None:
+    """Though nobody has asked it for the model."""
     worker = FakeOllama("w0", slots=2)
     passing = SchedulingConfig(context="pass")
     async with gateway(tmp_path, worker, scheduling=passing) as bench:
         assert (await ask(bench, options={"num_ctx": 32, "num_batch": 8}))[0] == 200
         async with bench.another():
-            assert (await ask(bench, options={"num_ctx": 32, "num_batch": 8}))[0] == 200
-    assert worker.loads == ["count"]
+            assert (await ask(bench, model="other"))[0] == 200
+            assert worker.loaded == {"other"}
