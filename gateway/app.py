@@ -34,6 +34,7 @@ from gateway.http.app import admin_application, client_application, error_body, 
 from gateway.http.bodies import BODY_LIMIT
 from gateway.http.edge import Edge
 from gateway.http.entrances import Entrances, others_handover_sockets
+from gateway.http.failing_over import Failover
 from gateway.http.inference import InferenceHandlers
 from gateway.http.listing import ListingHandlers
 from gateway.http.origins import Origins
@@ -247,14 +248,16 @@ class _Handlers:
 def _inference(
     config: Config, fleet: Fleet, runtime: Runtime, upstream: Upstream, health: Health
 ) -> InferenceHandlers:
+    rng = random.Random()  # noqa: S311 -- spreads retries, guards nothing
     return InferenceHandlers(
         fleet,
         runtime,
         upstream,
         health,
+        Failover(fleet, runtime, upstream, health, config.gateway, rng),
         request_timeout_s=config.gateway.request_timeout,
         passes_options=config.scheduling.context == "pass",
-        rng=random.Random(),  # noqa: S311 -- spreads retries, guards nothing
+        rng=rng,
     )
 
 

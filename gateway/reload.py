@@ -48,6 +48,7 @@ class Parts:
         self.upstream.use(connect_timeout_s=limits.connect_timeout, idle_timeout_s=limits.idle_timeout)
         self.health.use(limits)
         passes_options = config.scheduling.context == "pass"
+        self.inference.failover.use(limits)
         self.inference.use(request_timeout_s=limits.request_timeout, passes_options=passes_options)
         self.edge.origins = replace(self.edge.origins, configured=limits.cors_origins)
         self.body_limit.max_bytes = limits.max_body_size

@@ -26,7 +26,9 @@ from gateway.http.arrival import ARRIVAL, BODY
 from gateway.http.bodies import read_body
 from gateway.http.context import Contexts, body_for, note_context
 from gateway.http.edge import REQUEST_ID
+from gateway.http.failing_over import AnswerBrokeError, BrokenAnswer, Failover
 from gateway.http.harms import Harms
+from gateway.http.outgoing import Outgoing
 from gateway.http.refusals import Refusal, refusal_of
 from gateway.http.request_log import RequestRecord
 from gateway.http.speakers import Speakers
@@ -134,6 +136,7 @@ class InferenceHandlers:
         runtime: Runtime,
         upstream: Upstream,
         health: Health,
+        failover: Failover,
         *,
         request_timeout_s: float,
         passes_options: bool,
@@ -147,6 +150,7 @@ class InferenceHandlers:
         self._runtime = runtime
         self._upstream = upstream
         self._health = health
+        self.failover = failover
         self._budget = RetryBudget()
         self._request_timeout_s = request_timeout_s
         self._rng = rng
@@ -231,7 +235,10 @@ class InferenceHandlers:
             stop=tenacity.stop_before_delay(self._request_timeout_s),
             reraise=True,
         )
-        return await attempts(self._attempt, exchange)
+        try:
+            return await attempts(self._attempt, exchange)
+        except AnswerBrokeError as error:
+            return await self.failover.finish(exchange, error.broken)
 
     def _pause_s(self, state: tenacity.RetryCallState) -> float:
         """Return how long to wait before the next attempt: a backoff, or what the retry budget asks for."""
@@ -319,23 +326,38 @@ class InferenceHandlers:
         headers = {**_headers(surface, record), **reply.headers}
         response = web.StreamResponse(status=reply.status, headers=headers)
         response.content_length = reply.content_length if echo is None else None
-        exchange.request.pop(BODY, None)  # from here on nobody else can answer
-        await response.prepare(exchange.request)
+        heard = self.failover.listener(exchange.route, surface.frame_end) if streams else None
+        outgoing = Outgoing(exchange.request, response, heard)
         rewrite = echo.frames if echo is not None else None
         passage: Passage = WholeFrames(surface.frame_end, rewrite) if streams else AsItComes()
         try:
-            await pump(reply.chunks(), response.write, end, passage, must_end=streams)
-            await response.write_eof()
+            await pump(reply.chunks(), outgoing.write, end, passage, must_end=streams)
         except StreamFailedError as error:
+            parting = exchange.request[TURN].parting
+            if not outgoing.begun and not parting:
+                raise AttemptFailedError(_before_the_first_byte(error.outcome)) from error
             self._health.failed(lease.grant.instance, error.outcome)
+            if outgoing.heard is not None and not parting:
+                raise AnswerBrokeError(_broken(exchange, lease, outgoing, passage, error)) from error
             if streams:
-                text = exchange.request[TURN].parting or str(error)
-                await response.write(passage.closing() + surface.error_frame(text, end.frames))
+                await outgoing.send(
+                    passage.closing() + surface.error_frame(parting or str(error), end.frames)
+                )
             record.finish("broken", status=reply.status, error=str(error))
-            _abort(exchange.request)
-        else:
-            _ended(exchange, lease, reply, end)
+            return outgoing.abort()
+        await outgoing.finish()
+        _ended(exchange, lease, reply, end)
         return response
+
+
+def _broken(
+    exchange: Exchange, lease: Lease, outgoing: Outgoing, passage: Passage, error: StreamFailedError
+) -> BrokenAnswer:
+    """Note which worker broke off, and return what another may go on with."""
+    instance, record = lease.grant.instance, exchange.record
+    record.failed_attempt(instance.worker, str(error))
+    exchange.failed(instance, error.outcome)
+    return BrokenAnswer(outgoing, error, instance.worker, record.generating_s(), passage.closing())
 
 
 async def _whole(exchange: Exchange, lease: Lease, reply: Reply, end: EndOfStream) -> web.Response:
@@ -381,12 +403,6 @@ def _headers(surface: Surface, record: RequestRecord) -> dict[str, str]:
 
 def _is_ok(reply: Reply) -> bool:
     return reply.status == HTTPStatus.OK
-
-
-def _abort(request: web.Request) -> None:
-    """End the connection without the last chunk, so that no client takes the stump for an answer."""
-    if request.transport is not None:
-        request.transport.close()
 
 
 def _refuse(surface: Surface, record: RequestRecord, refusal: Refusal) -> web.Response:

@@ -58,6 +58,8 @@ class RequestRecord:
     context_tokens: int | None = None
     """Of the slot that it ran in."""
     warning: str = ""
+    continued: list[dict[str, Any]] = field(default_factory=list)
+    """Where the answer went on after its worker died: from, to, and after how many tokens."""
 
     @classmethod
     def begin(cls, request_id: str, surface: str, route: str, decisions: Decisions) -> RequestRecord:
@@ -80,6 +82,19 @@ class RequestRecord:
         """Note where it runs, and why."""
         self.worker, self.why, self.queued_s = grant.instance.worker, grant.why, grant.queued_s
         self.attempts[-1].granted(grant, time.monotonic() - self.started, self.decisions)
+
+    def granted_again(self, grant: Grant) -> None:
+        """Note a slot in which the answer is to go on; what the client waited for the first one stays."""
+        self.attempts[-1].granted(grant, time.monotonic() - self.started, self.decisions)
+
+    def went_on(self, worker: str, step: dict[str, Any]) -> None:
+        """Note that the answer goes on, or was found complete."""
+        self.worker = worker
+        self.continued.append(step)
+
+    def generating_s(self) -> float:
+        """Return the seconds since the first byte."""
+        return time.monotonic() - self.started - (self.first_byte_s or 0.0)
 
     def first_byte(self) -> None:
         """Note that the answer begins."""
@@ -131,6 +146,7 @@ class RequestRecord:
             "rejected": None if self.rejection is None else str(self.rejection.reason),
             "attempts": [attempt.facts() for attempt in self.attempts] or None,
             "failed_attempts": self.failed_attempts or None,
+            "continued": self.continued or None,
             "ignored_options": self.ignored_options or None,
             "context_tokens": self.context_tokens,
             "warning": self.warning or None,

@@ -133,14 +133,21 @@ async def pump(
 ) -> None:
     """Write what comes as the passage lets it; `write` waits while the client reads slowly.
 
+    A stream that has brought its last frame is complete, however its connection ends.
+
     Raises:
         StreamFailedError: the answer broke off, or ended without a mark although it `must_end` with one.
     """
-    async for chunk in chunks:
-        passed = passage.take(chunk)
-        if passed:
-            end.add(passed)
-            await write(passed)
+    try:
+        async for chunk in chunks:
+            passed = passage.take(chunk)
+            if passed:
+                end.add(passed)
+                await write(passed)
+    except StreamFailedError:
+        if must_end and end.seen:
+            return
+        raise
     rest, sent = passage.rest(), end.bytes_sent
     end.add(rest)
     if must_end and not end.seen:  # the rest is the stump of a frame

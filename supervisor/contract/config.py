@@ -191,6 +191,9 @@ class GatewayConfig(_Section):
     """So long answers under way may go on when Corral is stopped; then they are broken off."""
     finish_timeout: Seconds = 600.0
     """So long answers under way may go on in a gateway that was replaced."""
+    failover: Literal["error", "continue"] = "error"
+    """What becomes of a streamed answer whose worker dies. `error`: it ends with an error. `continue`:
+    another worker goes on with it where that can be done exactly."""
     max_body_size: SizeBytes = 256 * 2**20
     """Larger request bodies are refused with 413 (images travel in bodies)."""
     cors_origins: tuple[Origin, ...] = ()
