@@ -150,7 +150,7 @@ class Notifications:
     def _take(self, event: Event) -> None:
         match event:
             case Served():
-                self._url, self._answered_at = event.url, self.now
+                self._url, self._answered_at, self._gateway_is_silent = event.url, self.now, False
                 self._enter(Phase.SERVING, "READY=1")
             case FleetChanged():
                 self._workers = event.workers

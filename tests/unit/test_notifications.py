@@ -99,6 +99,12 @@ def test_of_a_large_fleet_only_some_are_named() -> None:
     assert told.status.endswith("gpu4 starting, 3 more)")
 
 
+def test_a_gateway_that_was_not_there_yet_is_not_called_silent() -> None:
+    """It was asked before it could answer; what serves now is no longer replaced."""
+    told = Told().feed(fleet(READY), GatewaySilent(), Served(URL))
+    assert told.status == f"Serving {URL}: 1 of 1 workers ready"
+
+
 def test_a_gateway_that_is_gone_is_told() -> None:
     """And that it is back."""
     told = serving().feed(GatewaySilent())
