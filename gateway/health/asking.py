@@ -25,6 +25,8 @@ from supervisor.contract.config import GatewayConfig
 from supervisor.contract.fleet import WorkerStatus
 
 _TENANT: Final = "@health"
+_AT_ONCE_S: Final = 1.0
+"""A free slot is given in the moment it is asked for; a deadline that has come is given none."""
 _numbers: Final = count(1)
 
 
@@ -89,7 +91,7 @@ class Asker:
             request=RequestId(f"health.{next(_numbers)}"),
             variant=variant,
             arrived_at=now,
-            deadline=now,
+            deadline=now + _AT_ONCE_S,
             avoid=frozenset(w.instance for w in self._runtime.scheduler.workers if w is not worker),
             tenant=_TENANT,
             probe=True,

@@ -191,7 +191,7 @@ class Health:
                 await self._round(instance, ward)
             else:
                 self._feed(instance, ward, DeadlinePassed())
-                self._judge(instance, ward, await self._asker.ask(instance, suspected=True))
+                self._judge(instance, ward, await self._ask(instance, suspected=True))
 
     def _due(self, ward: _Ward) -> float:
         if ward.breaker.circuit is Circuit.CLOSED:
@@ -200,7 +200,7 @@ class Health:
 
     async def _round(self, instance: Instance, ward: _Ward) -> None:
         """Ask a worker that has been silent, and leave it alone for a while if there is nothing to say."""
-        sign = await self._asker.ask(instance, suspected=False)
+        sign = await self._ask(instance, suspected=False)
         ward.pulse.at = asyncio.get_running_loop().time()
         match sign:
             case Alive() | NotNow():
@@ -211,6 +211,11 @@ class Health:
                 self._feed(instance, ward, Failed(sign.why))
             case _:
                 assert_never(sign)
+
+    async def _ask(self, instance: Instance, *, suspected: bool) -> Sign:
+        sign = await self._asker.ask(instance, suspected=suspected)
+        _log.debug("worker asked", worker=str(instance), sign=str(sign))
+        return sign
 
     def _judge(self, instance: Instance, ward: _Ward, sign: Sign) -> None:
         """Take the answer to the question of a half open circuit."""
