@@ -88,6 +88,9 @@ def run(args: Namespace) -> int:
     except (GpuInventoryError, ConfigError) as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_USAGE
+    except OSError as error:
+        sys.stderr.write(f"{error.filename} cannot be read: {error.strerror}\n")
+        return EXIT_FAILED
     failures = [] if args.dry_run else [*_write(args.root, report.files), *(_tell_systemd() if lives else ())]
     sys.stdout.write(_as_json(report, failures) if args.json else _as_text(report, dry=args.dry_run))
     sys.stderr.write("".join(f"{failure}\n" for failure in failures))
@@ -123,6 +126,7 @@ def _installation(machine: Machine, source: ConfigSource) -> Installation:
         reads=(*own_directories(), *ollama),
         writes=(paths.store, paths.gguf_dir, paths.state_dir),
         listen=source.config.listen,
+        runtime_dir=paths.runtime_dir,
         groups=(*DEFAULT.groups, *([_OLLAMA] if has_group(_OLLAMA) else [])),
     )
 

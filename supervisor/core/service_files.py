@@ -51,6 +51,7 @@ class Installation:
     writes: tuple[str, ...] = ()
     """Where models are kept, besides the state directory."""
     listen: str = "127.0.0.1:11434"
+    runtime_dir: str = "/run/corral"
     groups: tuple[str, ...] = ("render", "video")
     """Groups the service's user is in: those of AMD's device files."""
 
@@ -69,9 +70,12 @@ def service_files(of: Installation) -> dict[str, str]:
 
 
 def _unit(of: Installation) -> str:
-    paths = [*_homes(of), *_bound(of), *_writable(of)]
+    lines = [*_homes(of), *_bound(of), *_writable(of)]
     return _SERVICE.format(
-        program=_quoted(of.program), config=CONFIG, paths="".join(f"{line}\n" for line in paths)
+        program=_quoted(of.program),
+        config=CONFIG,
+        runtime_dir=_quoted(of.runtime_dir),
+        paths="".join(f"{line}\n" for line in lines),
     )
 
 
@@ -129,7 +133,7 @@ Group=corral
 ExecStartPre=+-/bin/sh -c 'test -e /dev/nvidia-uvm || test ! -e /proc/driver/nvidia \\
     || {{ nvidia-smi -L; nvidia-modprobe -c 0 -u; }} >/dev/null'
 ExecStart={program} up --config {config}
-ExecReload={program} reload --config {config}
+ExecReload={program} reload --runtime-dir {runtime_dir}
 Restart=always
 RestartSec=1
 # Corral asks for more time itself, as long as a start, reload or stop goes on.
