@@ -28,6 +28,7 @@ from gateway.fleet_link import Reports, follow
 from gateway.handover.forwarding import Forwarding
 from gateway.handover.inheritance import Inheritance, inherited
 from gateway.handover.succession import HandingOver, Succession
+from gateway.health.fallback import Fallback
 from gateway.health.watch import Health
 from gateway.http.admin import AdminHandlers
 from gateway.http.app import admin_application, client_application, error_body, surface_of
@@ -145,6 +146,7 @@ async def running(config: Config, ports: Ports) -> AsyncIterator[Served]:
         reports, settings = Reports(), Settings(config, ports.read or (lambda: config))
         reporting = Reporting(fleet, runtime, reports.say, lambda: settings.number)
         reporting.install()
+        Fallback(runtime, reports.tell).install()
         external = _external_link(config, ports, fleet, session)
         await duties.enter_async_context(external.running())
         _link(ports, partial(_take_snapshot, fleet, settings), reports, duties)

@@ -15,7 +15,7 @@ from gateway.scheduling.types import ReplicaBounds, Resident, WorkerView
 from gateway.store.outgoing import is_stand_in
 from gateway.variants import DEFAULTS, Options, PassedVariants, with_options
 from gateway.workers.devices import computes_on_gpu, device_of
-from gateway.workers.engines import honours, needs_context_in_requests, one_per_weights
+from gateway.workers.engines import honours, needs_context_in_requests, one_per_weights, uses_gpus
 from gateway.workers.faults import fault_of
 from supervisor.contract.config import ModelConfig
 from supervisor.contract.fleet import DeviceKind, FleetSnapshot, WorkerState, WorkerStatus
@@ -248,7 +248,7 @@ class Roster:
         trained = None if details is None else details.trained_context
         fault = fault_of(
             resident,
-            on_gpu=computes_on_gpu(status.devices),
+            on_gpu=computes_on_gpu(status.devices) and uses_gpus(status.engine),
             ordered_context=None if trained is None else self.context_on(status, variant),
             may_spill="num_gpu" in {**dict(variant.options), **(details.options if details else {})},
         )

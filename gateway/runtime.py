@@ -17,6 +17,7 @@ import structlog
 from gateway.decisions import Decisions, LoadTrace
 from gateway.handover.lines import UnderWay
 from gateway.queue_rows import waiting_row
+from gateway.relay.outcome import AttemptFailedError
 from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.scheduler import Scheduler
 from gateway.scheduling.types import (
@@ -31,6 +32,7 @@ from gateway.scheduling.types import (
     Load,
     Loaded,
     LoadFailed,
+    RanOutOfMemory,
     Reject,
     Rejection,
     Resident,
@@ -190,11 +192,22 @@ class Runtime:
             yield lease
             if lease.ended_well:
                 ended = Finished(request.request, lease.output_tokens, lease.prompt_tokens)
+        except AttemptFailedError as error:
+            self._heed(request, str(error))
+            raise
         finally:
             self._grants.pop(request.request, None)
             self._arrived.pop(request.request, None)
             self.under_way.pop(request.request, None)
             self.feed(ended)
+
+    def _heed(self, request: Arrived, words: str) -> None:
+        """Tell the scheduler of an answer that failed because its worker's memory ran out."""
+        held = self.under_way.get(request.request)
+        if held is not None and is_out_of_memory(words):
+            where = {"worker": str(held.instance), "model": self._loader.name(request.variant)}
+            _log.error("memory ran out", error=words, **where)
+            self.feed(RanOutOfMemory(held.instance, request.variant, words))
 
     def answering(self, lease: Lease) -> None:
         """Tell that the first bytes of the answer are there."""

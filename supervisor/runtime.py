@@ -308,7 +308,7 @@ class Runtime:
         """End a worker that a gateway found to hang; a successor does not suffer for it."""
         found = (s for s in self.fleet.workers if s.worker == report.worker)
         if any(status.incarnation == report.incarnation for status in found):
-            self.replace_hung(report.worker, f"hangs: {report.why}")
+            self.replace_hung(report.worker, f"{report.what}: {report.why}")
 
     def pardon(self, name: str) -> None:
         """Let a worker that was sent to quarantine run again; others are left as they are."""

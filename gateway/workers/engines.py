@@ -40,6 +40,11 @@ def honours(engine: str, option: str) -> bool:
     return engine != "embedded" or option in _EMBEDDED_HONOURS
 
 
+def uses_gpus(engine: str) -> bool:
+    """Whether a worker on GPUs computes there: our own one computes on the CPU wherever it is put."""
+    return engine != "embedded"
+
+
 def one_per_weights(engine: str) -> bool:  # noqa: ARG001 -- so it is with all that there are
     """Whether a worker cannot hold two variants of the same weights: its runners are kept by weights alone.
 

@@ -45,7 +45,7 @@ class Known(_Line):
 
 
 class Hung(_Line):
-    """A worker's process takes connections and gives no answers: it is to be ended and replaced."""
+    """A worker's process that lives and is good for nothing: it is to be ended and replaced."""
 
     report: Literal["hung"] = "hung"
     worker: str
@@ -53,6 +53,8 @@ class Hung(_Line):
     """Which process: a successor is not to suffer for it."""
     why: str
     """For people."""
+    what: str = "hangs"
+    """For people too: in a word, what it does."""
 
 
 Report = Known | Hung

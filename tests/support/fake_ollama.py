@@ -20,7 +20,12 @@ from supervisor.contract.config import ExternalWorker
 from supervisor.contract.fleet import Device, DeviceKind, WorkerState, WorkerStatus
 from supervisor.contract.wire import SERVER_BUSY, SLOTS_FIELD, model_not_found
 
-REFUSALS = {"busy": (503, SERVER_BUSY), "unknown": (404, model_not_found("count"))}
+NO_MEMORY = "an error was encountered while running the model: CUDA error: out of memory"
+REFUSALS = {
+    "busy": (503, SERVER_BUSY),
+    "unknown": (404, model_not_found("count")),
+    "no memory": (500, NO_MEMORY),
+}
 COUNTS = {"prompt_eval_count": 7, "eval_count": 1}
 
 

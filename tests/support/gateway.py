@@ -39,15 +39,19 @@ class Snapshots:
     path: Path
     generation: int = 0
     line: bytes = b""
+    told: list[bytes] = field(default_factory=list)
+    """What gateways reported."""
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
     server: asyncio.Server | None = None
 
     async def start(self) -> None:
         self.server = await asyncio.start_unix_server(self.connected, str(self.path))
 
-    def connected(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.writers.append(writer)
         writer.write(self.line)
+        while line := await reader.readline():
+            self.told.append(line)
 
     def publish(self, *statuses: WorkerStatus) -> None:
         self.generation += 1
