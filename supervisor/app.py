@@ -41,7 +41,7 @@ from supervisor.host.guard import Guard
 from supervisor.host.listener import url_of
 from supervisor.host.notify import NOBODY, NotifySocket
 from supervisor.host.process import Children
-from supervisor.host.pulse import Pulse
+from supervisor.host.pulse import Beat, Pulse
 from supervisor.host.reaper import Reaper
 from supervisor.host.snapshots import SnapshotServer
 from supervisor.host.terminal import Terminal
@@ -81,6 +81,8 @@ class Setup:
     gpu_interval_s: float = INTERVAL_S
     """Between two looks at the GPUs."""
     gpu_silence_s: float = SILENCE_S
+    gateway_beat: Beat = Beat()
+    """How often the gateway is asked whether its loop turns."""
 
 
 def worker_timings(config: Config) -> Timings:
@@ -242,6 +244,7 @@ def _pulse(setup: Setup, runtime: Runtime, service: Service) -> Pulse:
         answered=service.gateway_answered,
         silent=service.gateway_silent,
         hung=partial(runtime.replace_hung, GATEWAY),
+        beat=setup.gateway_beat,
     )
 
 

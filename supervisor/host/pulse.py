@@ -13,14 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-BEAT_S: Final = 2.0
-"""Between two questions, in seconds."""
-PATIENCE_S: Final = 5.0
-"""How long an answer may take: far longer than any step of the gateway's loop."""
 MISSES: Final = 3
 """This many missed answers in a row are no accident."""
 _PATH: Final = "/corral/health"
 _LONGEST_ANSWER: Final = 2**16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """How often, in seconds."""
+
+    every_s: float = 2.0
+    """Between an answer and the next question."""
+    patience_s: float = 5.0
+    """How long an answer may take: far longer than any step of the gateway's loop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,15 +42,14 @@ class Pulse:
     """There is no gateway to ask, or it is called hung."""
     hung: Callable[[str], None]
     """The gateway must be replaced; gets the reason."""
-    beat_s: float = BEAT_S
-    patience_s: float = PATIENCE_S
+    beat: Beat
 
     async def feel(self) -> None:
         """Ask until cancelled."""
         misses = 0
         while True:
             misses = await self._beat(misses)
-            await asyncio.sleep(self.beat_s)
+            await asyncio.sleep(self.beat.every_s)
 
     async def _beat(self, misses: int) -> int:
         """Ask once; return how many answers in a row were missed so far."""
@@ -64,7 +69,7 @@ class Pulse:
 
     async def _ask(self) -> bytes | None:
         try:
-            async with asyncio.timeout(self.patience_s):
+            async with asyncio.timeout(self.beat.patience_s):
                 return await _get(self.socket_path)
         except (OSError, TimeoutError):
             return None

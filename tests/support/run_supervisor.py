@@ -19,6 +19,7 @@ from supervisor.core.worker import Timings
 from supervisor.host.directory import claim
 from supervisor.host.listener import open_listener
 from supervisor.host.logs import configure
+from supervisor.host.pulse import Beat
 from tests.support.fake_engine import FakeEngine, fake_spec
 
 GATEWAY = Path(__file__).with_name("fake_gateway.py")
@@ -53,6 +54,7 @@ def main(told_json: str) -> int:
         gateway_timings=timings,
         gpu_interval_s=0.05,
         gpu_silence_s=told.get("gpu_silence_s", 30.0),
+        gateway_beat=Beat(**told.get("beat", {})),
     )
     return run(setup, greet=lambda url: print(url, flush=True))  # noqa: T201 -- what the test waits for
 
