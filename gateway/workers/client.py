@@ -189,7 +189,8 @@ class WorkerClient:
         try:
             return await call
         except ollama.ResponseError as error:
-            raise WorkerRefusedError(error.error) from error
+            silent = f"the engine refused with {error.status_code} and gave no reason; its log may tell more"
+            raise WorkerRefusedError(error.error or silent) from error
         except (ConnectionError, httpx.HTTPError) as error:
             raise WorkerUnreachableError(f"{self._base_url}: {error}") from error
 

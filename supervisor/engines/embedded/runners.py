@@ -113,7 +113,13 @@ class Runner:
 
     async def _read_stderr(self) -> None:
         assert self._process.stderr is not None
-        async for line in self._process.stderr:
+        while True:
+            try:
+                line = await self._process.stderr.readline()
+            except ValueError:  # longer than the reader's buffer: its end comes next
+                continue
+            if not line:
+                return
             self._lines.append(line.decode("utf-8", "replace").rstrip())
 
     def _reason(self, error: str) -> str:
@@ -141,7 +147,8 @@ async def spawn(order: Order, on_exit: Callable[[Runner, int], None]) -> Runner:
     runner = Runner(process, key)
     fields = {name: getattr(order, name) for name in Order.__dataclass_fields__}
     assert process.stdin is not None
-    process.stdin.write(json.dumps({**fields, "key": key}).encode() + b"\n")
+    with contextlib.suppress(RuntimeError):  # uvloop, of one that is dead already: wait_ready tells
+        process.stdin.write(json.dumps({**fields, "key": key}).encode() + b"\n")
     _watch(runner, on_exit)
     return runner
 
