@@ -41,7 +41,7 @@ from supervisor.host.guard import Guard
 from supervisor.host.listener import url_of
 from supervisor.host.notify import NOBODY, NotifySocket
 from supervisor.host.process import Children
-from supervisor.host.pulse import Beat, Pulse
+from supervisor.host.pulse import USUAL, Beat, Pulse
 from supervisor.host.reaper import Reaper
 from supervisor.host.snapshots import SnapshotServer
 from supervisor.host.terminal import Terminal
@@ -81,7 +81,7 @@ class Setup:
     gpu_interval_s: float = INTERVAL_S
     """Between two looks at the GPUs."""
     gpu_silence_s: float = SILENCE_S
-    gateway_beat: Beat = Beat()
+    gateway_beat: Beat = USUAL
     """How often the gateway is asked whether its loop turns."""
 
 

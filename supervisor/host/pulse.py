@@ -29,6 +29,9 @@ class Beat:
     """How long an answer may take: far longer than any step of the gateway's loop."""
 
 
+USUAL: Final = Beat()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulse:
     """One supervisor's care for its gateway."""
