@@ -9,6 +9,7 @@ no GPU). A GET of /eat has it take memory until somebody stops it, /eat-runner h
 from __future__ import annotations
 
 import http.server
+import itertools
 import json
 import os
 import signal
@@ -29,10 +30,16 @@ LINES = [
 ]
 
 
-def describe(children: list[int]) -> bytes:
+def describe(children: list[int], asked: int) -> bytes:
     """Return what a test wants to know of this process."""
     cores = sorted(os.sched_getaffinity(0))
-    about = {"pid": os.getpid(), "children": children, "env": dict(os.environ), "cores": cores}
+    about = {
+        "pid": os.getpid(),
+        "children": children,
+        "env": dict(os.environ),
+        "cores": cores,
+        "asked": asked,
+    }
     return json.dumps(about).encode()
 
 
@@ -51,10 +58,11 @@ def main(port: str, *behaviours: str) -> None:
     sessions = [kind == "daemon" for kind in behaviours if kind in ("child", "daemon")]
     children = [subprocess.Popen(SLEEPER, start_new_session=session).pid for session in sessions]
     status = 503 if "unready" in behaviours else 200
-    body = describe(children)
+    asked = itertools.count(1)
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            body = describe(children, next(asked))
             if self.path == "/eat":
                 os.execv(EATER[0], EATER)  # noqa: S606 -- so that this very process is killed
             if self.path == "/eat-runner":

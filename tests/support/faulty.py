@@ -167,9 +167,14 @@ async def stage(
             {"name": f"w{n}", "url": f"http://127.0.0.1:{one.port}", "memory": "1GiB", "num_parallel": slots}
             for n, one in enumerate(processes)
         ]
-        config = {"listen": "127.0.0.1:0", "runtime_dir": "run", "state_dir": "state", "external": external}
+        config: dict[str, Any] = {
+            "listen": "127.0.0.1:0",
+            "runtime_dir": "run",
+            "state_dir": "state",
+            "external": external,
+        }
         file = directory / "corral.yaml"
-        file.write_text(yaml.safe_dump({**config, "gateway": {**QUICK, **settings}}))
+        file.write_text(yaml.safe_dump(config | {"gateway": QUICK | settings}))
         gateway = await stack.enter_async_context(_gateway(file, directory / "log"))
         assert gateway.stdout is not None
         greeting = (await asyncio.wait_for(gateway.stdout.readline(), DEADLINE_S)).decode()
