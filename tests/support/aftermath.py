@@ -156,7 +156,11 @@ def _of_worker(worker: dict[str, Any], engine: str) -> Iterator[str]:
     if phases:
         yield f"{name} has work with models: {phases}"
     if engine == "embedded":
-        slots = json.loads(get(f"{worker['base_url']}/corral/slots"))
+        try:
+            slots = json.loads(get(f"{worker['base_url']}/corral/slots"))
+        except OSError as error:  # it was killed a moment ago, and nobody has noticed yet
+            yield f"{name} does not answer: {error}"
+            return
         if slots["busy"] or slots["pending"]:
             yield f"{name} computes or queues for nobody: {slots}"
 
