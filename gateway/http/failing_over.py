@@ -207,8 +207,8 @@ class Failover:
             RejectedError: there is no slot.
         """
         sent = broken.sent
-        check_sent(sent)
         task = read_task(exchange.route, exchange.body, sent_tokens=sent.tokens)
+        check_sent(sent)
         if is_complete(task, sent):
             return self._complete(exchange, broken, task)
         pause_s = self._longest_pause_s
