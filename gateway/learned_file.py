@@ -79,7 +79,18 @@ class _Version(BaseModel):
 class _File(_Row):
     version: Literal[1]
     saved_unix: _Amount
+    boot: Annotated[str, Field(max_length=100)] = ""
+    up_s: _Amount = 0.0
     models: Annotated[list[_Model], Field(max_length=MOST_MODELS)]
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """A moment in the life of the machine, by the clock that goes from its start on."""
+
+    id: str = ""
+    """Another with each start of the machine; empty where nobody knows."""
+    up_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +102,16 @@ class Saved:
     learned: Mapping[Variant, ModelLearned]
     names: Mapping[Variant, str]
     """What people call the models, for those who read the file; not all need have one."""
+    boot: Boot = Boot()
 
-    def passed_s(self, now_unix: float) -> float:
-        """Return how long ago it was written; a clock that was put back since then makes that 0."""
+    def passed_s(self, now_unix: float, now: Boot = Boot()) -> float:
+        """Return how long ago it was written.
+
+        As long as the machine has not been restarted nobody can set its clock wrong; after that the wall
+        clock must do, and one that was put back makes it 0.
+        """
+        if now.id and now.id == self.boot.id:
+            return max(0.0, now.up_s - self.boot.up_s)
         return max(0.0, now_unix - self.saved_unix)
 
 
@@ -105,7 +123,8 @@ def encode(saved: Saved) -> str:
     often = sorted(saved.learned.items(), key=lambda item: (-_rate(item[1]), item[0]))
     rows = (_encoded(variant, known, saved.names.get(variant, "")) for variant, known in often[:MOST_MODELS])
     lines = ",\n".join(f"  {json.dumps(row, allow_nan=False)}" for row in rows)
-    head = f'{{"version": {VERSION}, "saved_unix": {saved.saved_unix:.3f}, "models": ['
+    boot = f', "boot": {json.dumps(saved.boot.id)}, "up_s": {saved.boot.up_s:.3f}' if saved.boot.id else ""
+    head = f'{{"version": {VERSION}, "saved_unix": {saved.saved_unix:.3f}{boot}, "models": ['
     return f"{head}\n{lines}\n]}}\n" if lines else f"{head}]}}\n"
 
 
@@ -126,7 +145,8 @@ def decode(text: str | bytes) -> Saved:
     if len(models) != len(file.models):
         raise LearnedFileError("a model stands in it twice")
     learned = {variant: model.learned() for variant, model in models.items()}
-    return Saved(file.saved_unix, learned, {variant: model.name for variant, model in models.items()})
+    names = {variant: model.name for variant, model in models.items()}
+    return Saved(file.saved_unix, learned, names, Boot(file.boot, file.up_s))
 
 
 def _rate(known: ModelLearned) -> float:

@@ -16,12 +16,14 @@ from typing import Final
 
 import structlog
 
-from gateway.learned_file import LearnedFile, Saved, encode
+from gateway.learned_file import Boot, LearnedFile, Saved, encode
 from gateway.scheduling.estimates import Estimates, ModelLearned
 from gateway.scheduling.names import Variant
 from gateway.scheduling.types import Arrived, Event, Finished, Loaded
 
 _log = structlog.get_logger("learned")
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 EVERY_S: Final = 30.0
 """Between two writings: what a crash may lose."""
@@ -84,7 +86,7 @@ class Learning:
         saved = self._file.read()
         if saved is None:
             return
-        passed_s = saved.passed_s(time.time())
+        passed_s = saved.passed_s(time.time(), _boot())
         self._estimates.restore(saved.learned, passed_s, self._clock())
         self._names.update(saved.names)
         _log.info("knows what was learned", models=len(saved.learned), seconds_ago=round(passed_s, 1))
@@ -104,4 +106,12 @@ class Learning:
         await loop.run_in_executor(self._writer, self._write_file, learned, dict(self._names))
 
     def _write_file(self, learned: Mapping[Variant, ModelLearned], names: Mapping[Variant, str]) -> None:
-        self._file.write(encode(Saved(time.time(), learned, names)))
+        self._file.write(encode(Saved(time.time(), learned, names, _boot())))
+
+
+def _boot() -> Boot:
+    """Return the machine's own clock, which nobody sets; without one, nothing."""
+    try:
+        return Boot(_BOOT_ID.read_text().strip(), time.clock_gettime(time.CLOCK_BOOTTIME))
+    except (OSError, AttributeError):  # not Linux
+        return Boot()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from gateway.learned_file import MOST_MODELS, LearnedFile, LearnedFileError, Saved, decode, encode
+from gateway.learned_file import MOST_MODELS, Boot, LearnedFile, LearnedFileError, Saved, decode, encode
 from gateway.scheduling.estimates import ModelLearned
 from gateway.scheduling.names import Variant
 
@@ -176,3 +176,13 @@ def test_a_full_disk_leaves_the_old_file_and_no_stump(
     assert (saved := file.read()) is not None
     assert saved.learned == {LLAMA: learned()}
     assert "No space left" in warnings[0]["error"]
+
+
+def test_the_time_that_passed_is_the_machines_own_until_it_is_restarted() -> None:
+    """A wall clock can be set, by a year or two; the other one goes from the machine's start on."""
+    saved = Saved(1000.0, {}, {}, Boot("this start", 50.0))
+    again = decode(encode(saved))
+    assert again.boot == saved.boot
+    assert again.passed_s(10**9, Boot("this start", 60.0)) == 10.0
+    assert again.passed_s(1007.0, Boot("another start", 3.0)) == 7.0
+    assert again.passed_s(1007.0) == 7.0
