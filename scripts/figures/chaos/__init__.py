@@ -1,0 +1,1 @@
+"""Requests of real clients through faults: `scripts/bench chaos`."""
