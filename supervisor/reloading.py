@@ -32,6 +32,7 @@ _log = structlog.stdlib.get_logger(__name__)
 
 _GATEWAY_S: Final = 10.0
 """For the gateway to take new settings, or a new worker; one that is being replaced does when it starts."""
+_EMPTY: Final = "the file is empty, as while it is being written; for all defaults write a comment into it"
 _SETTLED: Final = (WorkerState.READY, WorkerState.BACKOFF, WorkerState.QUARANTINED, WorkerState.STOPPED)
 
 
@@ -190,6 +191,8 @@ class Reloads:
             found = await asyncio.to_thread(self.reread)
         except (ConfigError, OSError) as error:
             raise ReloadFailedError(f"nothing was changed: {error}", EXIT_USAGE) from error
+        if not found.text.strip() and self.now.config != Config():
+            raise ReloadFailedError(f"nothing was changed: {_EMPTY}", EXIT_USAGE)
         wanted = Arrangement(config=found.config, specs=found.workers)
         return found, plan(self.now, wanted, process_of=self.jobs.process_of)
 
