@@ -1,0 +1,141 @@
+"""Failure handling taken away, piece by piece, and the fault test that must then fail.
+
+`test_seeded.py` puts each into a copy of the program. Add a line here with every new piece of handling.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Seed(NamedTuple):
+    """One change of the program."""
+
+    name: str
+    file: str
+    handling: str
+    """As it stands there, once."""
+    instead: str
+    test: str
+    """Below tests/fault."""
+
+
+_SILENT: Final = "Rule(again=True,  costs=True,  breaks=True,  blame=_SUSPICION, status=_LATE)"
+_MUTE: Final = "test_mute_worker.py::test_what_it_was_sent_is_answered_by_another"
+_IDLE: Final = "test_stopped_worker.py::test_an_idle_one_is_found_without_any_request[embedded]"
+_GARBAGE: Final = "test_garbage.py::test_it_is_nothing_for_a_client"
+
+SEEDS: Final = (
+    Seed(
+        "a request whose worker is silent is not made again",
+        "gateway/relay/outcome.py",
+        _SILENT,
+        _SILENT.replace("again=True", "again=False"),
+        _MUTE,
+    ),
+    Seed(
+        "silence is no reason for suspicion",
+        "gateway/relay/outcome.py",
+        _SILENT,
+        _SILENT.replace("_SUSPICION", "_NONE"),
+        _MUTE,
+    ),
+    Seed(
+        "there is no time to the first byte",
+        "gateway/relay/upstream.py",
+        "until = min(message.deadline, started + message.first_byte_s)",
+        "until = message.deadline",
+        _MUTE,
+    ),
+    Seed(
+        "an open circuit is never asked again",
+        "gateway/health/breaker.py",
+        "if breaker.due is None or breaker.due > now:",
+        "if True:",
+        "test_mute_worker.py::test_it_is_let_in_again_once_it_gives_a_token",
+    ),
+    Seed(
+        "an open circuit keeps nobody away",
+        "gateway/roster.py",
+        "ready=self.is_ready(status) and instance_of(status) not in self.tripped,",
+        "ready=self.is_ready(status),",
+        _MUTE,
+    ),
+    Seed(
+        "a closed pooled connection is a failure",
+        "gateway/relay/upstream.py",
+        "if opened.count or waited_s > _STALE_WITHIN_S or not message.again_if_stale:",
+        "if True:",
+        "test_stale_connection.py",
+    ),
+    Seed(
+        "a web page is an answer",
+        "gateway/relay/answers.py",
+        'if content_type.startswith(("text/html", "application/xhtml")):',
+        "if False:",
+        f"{_GARBAGE}[True-page]",
+    ),
+    Seed(
+        "a dead runner's 500 is an answer",
+        "gateway/relay/answers.py",
+        "return any(text in said for text in _BROKEN_WORKER)",
+        "return False",
+        f"{_GARBAGE}[True-broken]",
+    ),
+    Seed(
+        "a piece of JSON is an answer",
+        "gateway/relay/answers.py",
+        'return "its JSON has no end"',
+        "return None",
+        "test_garbage.py::test_a_body_that_is_not_whole_is_asked_for_again[piece]",
+    ),
+    Seed(
+        "an answer in one piece is passed on as it comes",
+        "gateway/http/inference.py",
+        "(echo is not None or _is_small(reply))",
+        "echo is not None",
+        "test_garbage.py::test_a_body_that_is_not_whole_is_asked_for_again[too long]",
+    ),
+    Seed(
+        "a stream may stall for ever",
+        "gateway/relay/upstream.py",
+        "sock_connect=connect_timeout_s, sock_read=idle_timeout_s",
+        "sock_connect=connect_timeout_s, sock_read=None",
+        "test_stalling_stream.py::test_the_client_is_told_and_the_worker_left_out",
+    ),
+    Seed(
+        "silence is no verdict",
+        "gateway/health/breaker.py",
+        "if silences >= SILENCES else ()",
+        "if False else ()",
+        _IDLE,
+    ),
+    Seed(
+        "the supervisor does nothing about a worker that hangs",
+        "supervisor/runtime.py",
+        "if any(status.incarnation == report.incarnation for status in found):",
+        "if False:",
+        _IDLE,
+    ),
+    Seed(
+        "a green server is proof enough",
+        "gateway/health/rounds.py",
+        "return Question.TOKEN",
+        "return Question.VERSION",
+        "test_stopped_worker.py::test_a_runner_that_hangs_behind_a_green_server_is_found[embedded]",
+    ),
+    Seed(
+        "without a gateway nobody asks",
+        "supervisor/runtime.py",
+        "if not self._gateways and isinstance(probe.address, Loopback):",
+        "if False:",
+        "test_without_gateway.py::test_a_worker_that_does_not_answer_is_replaced",
+    ),
+    Seed(
+        "crash loops are not given up",
+        "supervisor/core/backoff.py",
+        "if on_probation or crashes >= self.quarantine_crashes:",
+        "if False:",
+        "test_exiting_worker.py::test_each_start_waits_longer_and_the_fifth_is_the_last_for_long",
+    ),
+)
