@@ -9,7 +9,7 @@ from tests.support.faulty import GOOD, stage
 
 async def test_what_it_was_sent_is_answered_by_another(tmp_path: Path) -> None:
     """After `first_byte_timeout`; it is left out at once, and what comes next goes to the other first."""
-    async with stage(tmp_path, ("mute",), GOOD) as corral:
+    async with stage(tmp_path, ("mute",), GOOD, idle_timeout=60) as corral:
         first = await corral.ask()
         await corral.until_left_out("w0")
         others = await corral.ask_many(6)
