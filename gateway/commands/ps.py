@@ -52,6 +52,8 @@ def _lines(fleet: dict[str, Any]) -> Iterator[str]:
             yield f"{worker['worker']} is {worker['state']}: {worker['reason']}"
         elif worker["left_out"]:
             yield f"{worker['worker']} gets no requests for now: {worker['left_out']}"
+        if worker["condition"] not in ("", worker["reason"]):
+            yield f"NOTE {worker['worker']}: {worker['condition']}"
 
 
 def _worker_rows(worker: dict[str, Any], now: datetime) -> Iterator[tuple[str, ...]]:

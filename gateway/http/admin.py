@@ -62,11 +62,12 @@ class AdminHandlers:
         return web.json_response({"waiting": self._runtime.waiting()})
 
     def _worker(self, status: WorkerStatus, residency: WorkerResidency | None) -> dict[str, Any]:
-        replicas = residency.replicas.items() if residency is not None else ()
+        held = residency if status.base_url else None  # a process that is gone holds nothing
+        replicas = held.replicas.items() if held is not None else ()
         return {
             **status.model_dump(mode="json"),
             "left_out": self._fleet.roster.tripped.get(instance_of(status), ""),
-            "resident": [self._replica(residency, v, r) for v, r in replicas if residency is not None],
+            "resident": [self._replica(held, v, r) for v, r in replicas if held is not None],
         }
 
     def _replica(self, worker: WorkerResidency, variant: Variant, replica: Replica) -> dict[str, Any]:
