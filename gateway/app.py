@@ -82,6 +82,8 @@ class Ports:
     """Which of the supervisor's gateways this is; its sockets bear the number."""
     read: Callable[[], Config] | None = None
     """Reads the configuration again, for a reload; raises SettingsError. None keeps the first one."""
+    is_kept: bool = False
+    """The listener outlives the supervisor: who comes during a stop can wait for the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ async def serve(config: Config, ports: Ports, greet: Callable[[], None] = lambda
         gc.freeze()
         _log.info("gateway serves", pid=os.getpid(), generation=ports.generation)
         await ending.wait_for_either(served.given_up)
+        if ports.is_kept and ending.asked.is_set():
+            await served.entrances.leave_to_successor()
         await _cancel(greeting)
         limits = served.settings.config.gateway
         await ending.finish(served.turn, served.runtime, served.entrances, limits)

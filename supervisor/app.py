@@ -180,6 +180,7 @@ def _gateways(setup: Setup, boot_id: str) -> Gateways:
         config_file=setup.config_file,
         boot_id=boot_id,
         timings=setup.gateway_timings or gateway_timings(setup.config),
+        is_kept=bool(setup.systemd.address),
     )
 
 

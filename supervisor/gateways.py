@@ -65,6 +65,8 @@ class Gateways:
     config_file: str | None
     boot_id: str
     timings: Timings
+    is_kept: bool = False
+    """Systemd keeps the listener: it outlives us."""
     _numbers: count[int] = field(default_factory=lambda: count(1))
 
     def job(self) -> Job:
@@ -75,6 +77,8 @@ class Gateways:
         number, fd = next(self._numbers), self.listener.fileno()
         options = ["--fd", str(fd), "--runtime-dir", str(self.directory), "--generation", str(number)]
         options += ["--accepted", str(self.directory / ACCEPTED)]
+        if self.is_kept:
+            options.append("--kept")
         if self.config_file is not None:
             options += ["--config", self.config_file]
         name = f"{GATEWAY}.{number}"  # its own, or the end of one would be the end of another

@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--generation", type=int, default=1, metavar="N", help="which of the supervisor's gateways this is"
     )
+    parser.add_argument(
+        "--kept", action="store_true", help="the inherited socket outlives the supervisor: systemd keeps it"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,7 +54,14 @@ def run(args: argparse.Namespace) -> int:
         read = partial(read_config, args.config, args.accepted)
         if args.fd is not None:
             listener = socket.socket(fileno=args.fd)
-            ports = Ports(listener, directory, learned_file=learned, generation=args.generation, read=read)
+            ports = Ports(
+                listener,
+                directory,
+                learned_file=learned,
+                generation=args.generation,
+                read=read,
+                is_kept=args.kept,
+            )
             return _serve(config, ports, _say_nothing)
         return _serve_alone(config, directory, learned, args.config, read)
     except (SettingsError, host.DirectoryError) as error:

@@ -25,6 +25,8 @@ from supervisor.contract.runtime_dir import FORWARD_SOCKET, GATEWAY_SOCKET, HAND
 
 Meet = Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]
 
+_FIRST_WORDS_S: Final = 0.25
+"""Between a client's connection and its request."""
 _PUBLISHED: Final = (GATEWAY_SOCKET, FORWARD_SOCKET)
 
 
@@ -87,6 +89,11 @@ class Entrances:
         door, self._door = self._door, None
         if door is not None:
             await door.stop()
+
+    async def leave_to_successor(self) -> None:
+        """Shut, because everything ends, once those who were let in last have said what they want."""
+        await self.shut()
+        await asyncio.sleep(_FIRST_WORDS_S)
 
     def publish(self) -> None:
         """Have the names without a number lead here."""
