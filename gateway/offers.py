@@ -6,7 +6,7 @@ that of the first which has it. A worker whose store has another model under the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from gateway.roster import ModelRow, Roster, key_of
@@ -57,3 +57,12 @@ def _aliases(roster: Roster, own: Mapping[str, Listed]) -> dict[str, Listed]:
         if (model := own.get(key_of(name) or "")) is not None
         for alias in wish.aliases
     }
+
+
+def names_in_words(rows: Iterable[ModelRow], most: int = 10) -> str:
+    """Return the models' names for an error message."""
+    names = [row.name for row in rows]
+    if not names:
+        return "no model is there yet"
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return "models here: " + ", ".join(names[:most]) + more

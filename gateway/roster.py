@@ -173,21 +173,19 @@ class Roster:
 
     def adopt(self, wishes: Mapping[str, ModelConfig]) -> None:
         """Go by other wishes; requests under way keep the variants that they were given."""
-        before = self._listed_variants()
         self.wishes = wishes
-        self._revise()
-        for variant in before - self._listed_variants():
+        for variant in self._revise():
             self.passed.admit(variant, self.is_held)
 
-    def _listed_variants(self) -> set[Variant]:
-        return {row.variant for rows in self.catalogues.values() for row in rows.values()}
-
-    def _revise(self) -> None:
-        """Bring all lists up to date with what is wished, and known of weights."""
+    def _revise(self) -> set[Variant]:
+        """Bring all lists up to date with what is wished and known; return what a name stood for before."""
+        outdated: set[Variant] = set()
         for rows in self.catalogues.values():
             for key, known in rows.items():
-                named = self.stand_ins.get(key, key)
-                rows[key] = replace(known, variant=self._variant(named, known.listed_as))
+                variant = self._variant(self.stand_ins.get(key, key), known.listed_as)
+                outdated |= {known.variant} - {variant}
+                rows[key] = replace(known, variant=variant)
+        return outdated
 
     def learn_details(self, row: ModelRow, details: ModelDetails) -> None:
         """Take a worker's /api/show answer; names that turn out to share their weights become one variant."""
@@ -444,12 +442,3 @@ def listed_as(row: Mapping[str, Any]) -> str:
 def instance_of(status: WorkerStatus) -> Instance:
     """Return the key under which leases and residency of this process are kept."""
     return Instance(status.worker, status.incarnation)
-
-
-def names_in_words(rows: Iterable[ModelRow], most: int = 10) -> str:
-    """Return the models' names for an error message."""
-    names = [row.name for row in rows]
-    if not names:
-        return "no model is there yet"
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return "models here: " + ", ".join(names[:most]) + more

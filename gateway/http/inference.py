@@ -33,6 +33,7 @@ from gateway.http.refusals import Refusal, refusal_of
 from gateway.http.request_log import RequestRecord
 from gateway.http.speakers import Speakers
 from gateway.http.turn import TURN
+from gateway.offers import names_in_words
 from gateway.relay.answers import mistake_in
 from gateway.relay.budget import RetryBudget
 from gateway.relay.outcome import (
@@ -54,7 +55,7 @@ from gateway.relay.outcome import (
 )
 from gateway.relay.stream import AsItComes, EndOfStream, Passage, WholeFrames, pump
 from gateway.relay.upstream import Message, Reply, Upstream
-from gateway.roster import Target, names_in_words
+from gateway.roster import Target
 from gateway.runtime import HandedOverError, Lease, RejectedError, Runtime
 from gateway.scheduling.names import Instance, Variant
 from gateway.scheduling.types import Arrived, UnloadAsked
