@@ -30,7 +30,15 @@ from supervisor.contract.runtime_dir import GATEWAY_SOCKET
 WORKERS: Final = ("cpu0", "cpu1")
 DEADLINE_S: Final = 90.0
 """`request_timeout`: until then a request may wait for a worker that comes back."""
-_IDLE_S: Final = 20.0
+_TIMES: Final = {
+    "request_timeout": DEADLINE_S,
+    "connect_timeout": 2,
+    "first_byte_timeout": 10,
+    "idle_timeout": 20,
+    "probe_interval": 5,
+    "probe_timeout": 5,
+}
+"""So short that a run need not wait for minutes until a worker that hangs is found out."""
 _SLOW: Final = Shape(width=512, layers=6, heads=8, feed_forward=2048)
 _LATE: Final = Shape(width=256, layers=2, heads=4, feed_forward=256)
 _LATE_WORDS: Final = 45_000
@@ -54,7 +62,7 @@ def config(engine: str) -> dict[str, Any]:
             "max_loaded_models": 2,
         },
         "workers": [{"name": name} for name in WORKERS],
-        "gateway": {"request_timeout": DEADLINE_S, "idle_timeout": _IDLE_S, "connect_timeout": 2},
+        "gateway": _TIMES,
         "log": {"format": "json"},
     }
 
