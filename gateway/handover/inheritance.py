@@ -120,6 +120,7 @@ class Inheritance:
                 key = one.key(over.request)
                 told.discard(key)
                 self._ended(key, over)
+        one.writer.close()
         if told:
             _log.warning("an old gateway ended with answers under way", under_way=len(told))
         for key in told:

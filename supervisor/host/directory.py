@@ -14,7 +14,7 @@ from typing import Final
 
 from supervisor.contract.runtime_dir import ACCEPTED, ENDPOINT, LOCK
 
-_LONGEST_NAME: Final = ".supervisor.sock"
+_LONGEST_NAME: Final = "handover.9999.sock"
 _SOCKET_PATH_BYTES: Final = 107
 """What sockaddr_un holds, less the closing NUL."""
 
@@ -51,7 +51,9 @@ class RuntimeDirectory:
         fresh.replace(self.path / ACCEPTED)
 
     def release(self) -> None:
-        """Give the directory up."""
+        """Give the directory up; who had sockets in it has ended, killed or not."""
+        for name in self.path.glob("*.sock"):
+            name.unlink(missing_ok=True)
         (self.path / ENDPOINT).unlink(missing_ok=True)
         (self.path / ACCEPTED).unlink(missing_ok=True)
         os.close(self._lock_fd)
