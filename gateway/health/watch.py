@@ -57,6 +57,8 @@ class _Ward:
     task: asyncio.Task[None] | None = None
     nudged: asyncio.Event = field(default_factory=asyncio.Event)
     """Something became due sooner."""
+    is_to_ask: bool = False
+    """Its circuit wants to know."""
     load_timeouts: int = 0
 
 
@@ -191,6 +193,8 @@ class Health:
                 await self._round(instance, ward)
             else:
                 self._feed(instance, ward, DeadlinePassed())
+            if ward.is_to_ask:
+                ward.is_to_ask = False
                 self._judge(instance, ward, await self._ask(instance, suspected=True))
 
     def _due(self, ward: _Ward) -> float:
@@ -241,7 +245,7 @@ class Health:
         for effect in effects:
             match effect:
                 case Ask():
-                    pass  # its own task asks, which is the one that told of the deadline
+                    ward.is_to_ask = True
                 case Condemn():
                     self._condemn(instance, effect.why)
                 case _:

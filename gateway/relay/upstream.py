@@ -75,6 +75,8 @@ class Reply:
     idle_timeout_s: float
     on_failure: Callable[[], None]
     pulse: Pulse
+    is_patient: bool = False
+    """The connection's own limit is that of the first byte, which was longer than that of the others."""
     bytes_read: int = 0
 
     @property
@@ -105,10 +107,16 @@ class Reply:
             self.pulse.at = now()
             yield chunk
             try:
-                chunk = await self.response.content.readany()
+                chunk = await self._next()
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 self.on_failure()
                 raise StreamFailedError(self._outcome(error)) from error
+
+    async def _next(self) -> bytes:
+        if not self.is_patient:
+            return await self.response.content.readany()
+        async with asyncio.timeout(self.idle_timeout_s):
+            return await self.response.content.readany()
 
     def _outcome(self, error: Exception) -> Broken | TimedOut:
         if isinstance(error, TimeoutError):
@@ -241,7 +249,8 @@ class Upstream:
         failure = failure_of(response.status, response.headers.get("Content-Type", ""), first)
         if failure is None:
             on_failure = partial(self._on_failure, message.url)
-            return Reply(response, first, self._idle_timeout_s, on_failure, message.pulse)
+            patient = message.first_byte_s > self._idle_timeout_s
+            return Reply(response, first, self._idle_timeout_s, on_failure, message.pulse, patient)
         response.close()
         if isinstance(failure, (Broken, Garbage)):
             self._on_failure(message.url)

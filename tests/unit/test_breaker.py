@@ -33,7 +33,8 @@ A, B, C, D = (Instance(name, 1) for name in "abcd")
 
 def after(*events: Event, breaker: Breaker | None = None) -> tuple[Breaker, list[Effect]]:
     """Feed a breaker; each deadline passes exactly when it is due."""
-    breaker, effects, now = breaker or Breaker(), [], 0.0
+    breaker, now = breaker or Breaker(), 0.0
+    effects: list[Effect] = []
     for event in events:
         if isinstance(event, DeadlinePassed) and breaker.due is not None:
             now = max(now, breaker.due)
