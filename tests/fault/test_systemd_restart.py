@@ -11,11 +11,14 @@ import socket
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
+import yaml
 
 from tests.support.booted import Machine, NotBootedError, booted
 from tests.support.models import counting_model
@@ -50,11 +53,15 @@ def running(machine: Machine) -> Iterator[Machine]:
 
 
 def ask(url: str) -> str:
-    """Ask one question on a connection of its own; return the answer, or raise what the client saw."""
+    """Ask one question on a connection of its own; return the answer, or what was said instead."""
     request = urllib.request.Request(f"{url}/api/generate", BODY)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=2 * PATIENCE_S) as response:
-        answer: dict[str, Any] = json.load(response)
+    try:
+        with opener.open(request, timeout=2 * PATIENCE_S) as response:
+            answer: dict[str, Any] = json.load(response)
+    except HTTPError as error:
+        with error:
+            return f"{error.code}: {error.read().decode()}"
     return str(answer["response"])
 
 
@@ -83,6 +90,11 @@ def main_pid(machine: Machine) -> int:
     return int(machine.show("MainPID"))
 
 
+def wait_for_end(machine: Machine, processes: list[str]) -> None:
+    """Wait until none of them is left; one that has not noticed yet could still accept a client."""
+    eventually(lambda: not set(processes) & set(machine.processes()), "the end of all", within_s=PATIENCE_S)
+
+
 def wait_for_successor(machine: Machine, pid: int) -> None:
     """Wait until systemd has started another one, and it serves."""
     eventually(
@@ -104,10 +116,10 @@ def test_systemd_calls_it_started_when_it_serves(running: Machine) -> None:
 
 def test_killed_supervisor_refuses_nobody(running: Machine) -> None:
     """SIGKILL of main: everything of it dies; who connects in the gap waits in the kept socket."""
-    pid = main_pid(running)
+    pid, everybody = main_pid(running), running.processes()
     with ThreadPoolExecutor(CLIENTS) as pool:
         running.signal_main("SIGKILL")
-        eventually(lambda: main_pid(running) != pid, "its end")
+        wait_for_end(running, everybody)
         asked = ask_at_once(running, pool)
         assert [future.result() for future in asked] == ["1 2 3"] * CLIENTS
     wait_for_successor(running, pid)
@@ -116,21 +128,24 @@ def test_killed_supervisor_refuses_nobody(running: Machine) -> None:
 
 def test_hanging_supervisor_is_replaced(running: Machine) -> None:
     """SIGSTOP of main: the watchdog ends it and all it started; who connects meanwhile is answered."""
-    pid = main_pid(running)
-    gateway = [other for other in running.processes() if other != str(pid)]
+    pid, everybody = main_pid(running), running.processes()
     with ThreadPoolExecutor(CLIENTS) as pool:
         running.signal_main("SIGSTOP")
-        eventually(lambda: main_pid(running) != pid, "the watchdog", within_s=PATIENCE_S)
+        wait_for_end(running, everybody)
         asked = ask_at_once(running, pool)
         assert [future.result() for future in asked] == ["1 2 3"] * CLIENTS
     wait_for_successor(running, pid)
-    assert not set(gateway) & set(running.processes())
     assert "Watchdog timeout" in running.journal()
     assert "Fatal Python error: Aborted" in running.journal(), "it says where it hung"
 
 
 def test_restart_under_load_fails_no_request(running: Machine) -> None:
-    """`systemctl restart` while clients ask one after another: each gets its answer."""
+    """`systemctl restart` while clients ask one after another: each gets its answer.
+
+    There are as many slots as clients: who waits in Corral's own queue when it ends is told to come again.
+    Seeded: without `leave_to_successor` in `gateway/app.py` some are told so who came later.
+    """
+    ask(running.url)
     pid, enough = main_pid(running), Event()
 
     def client() -> list[str]:
@@ -148,6 +163,52 @@ def test_restart_under_load_fails_no_request(running: Machine) -> None:
         answers = [answer for one in clients for answer in one.result()]
     assert main_pid(running) != pid
     assert set(answers) == {"1 2 3"}
+
+
+@contextmanager
+def configured(machine: Machine, **changes: Any) -> Iterator[None]:
+    """Change the configuration file; it is as before afterwards."""
+    file = machine.root / "etc/corral/corral.yaml"
+    right = file.read_text()
+    file.write_text(yaml.safe_dump({**yaml.safe_load(right), **changes}))
+    try:
+        yield
+    finally:
+        file.write_text(right)
+
+
+def test_reload_changes_workers_and_says_so(running: Machine) -> None:
+    """`systemctl reload` returns when it is done; the process is the same and so is the model in memory."""
+    ask(running.url)
+    pid = main_pid(running)
+    with configured(running, cpu_workers=2):
+        running.systemctl("reload", "corral.service")
+        status = running.show("StatusText")
+    assert status.startswith(f"Serving {running.url}: 2 of 2 workers ready"), status
+    assert "; last reload at " in status
+    assert (main_pid(running), running.show("ActiveState")) == (pid, "active")
+    running.systemctl("reload", "corral.service")
+    assert ask(running.url) == "1 2 3"
+
+
+def test_reload_of_a_bad_file_fails_and_changes_nothing(running: Machine) -> None:
+    """`systemctl reload` fails, the status names the key, and clients notice nothing."""
+    with configured(running, cpu_workres=2):
+        assert not running.succeeds("systemctl", "reload", "corral.service")
+    eventually(lambda: running.show("ActiveState") == "active", "that it goes on")
+    assert "nothing was changed" in running.show("StatusText")
+    assert "cpu_workres" in running.show("StatusText")
+    assert ask(running.url) == "1 2 3"
+
+
+def test_sighup_storm_under_load_fails_no_request(running: Machine) -> None:
+    """Reloads that come faster than they can be done become few."""
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            asked = [pool.submit(ask, running.url) for _ in range(4)]
+            running.signal_main("SIGHUP")
+            assert [one.result() for one in asked] == ["1 2 3"] * 4
+    eventually(lambda: running.show("ActiveState") == "active", "the end of the last reload")
 
 
 def test_stop_leaves_nothing(running: Machine) -> None:
@@ -168,8 +229,9 @@ def test_socket_unit_starts_it_with_the_first_client(machine: Machine) -> None:
         assert not machine.processes()
         assert ask(machine.url) == "1 2 3"
         assert machine.show("NFileDescriptorStore") == "0"
-        pid = main_pid(machine)
+        pid, everybody = main_pid(machine), machine.processes()
         machine.signal_main("SIGKILL")
+        wait_for_end(machine, everybody)
         assert ask(machine.url) == "1 2 3"
         wait_for_successor(machine, pid)
     finally:
@@ -179,13 +241,8 @@ def test_socket_unit_starts_it_with_the_first_client(machine: Machine) -> None:
 
 def test_a_mistake_in_the_file_is_a_failure_with_its_line(machine: Machine) -> None:
     """`systemctl start` fails at once, and the journal has the sentence."""
-    file = machine.root / "etc/corral/corral.yaml"
-    right = file.read_text()
-    file.write_text("listne: 127.0.0.1:1\n")
-    try:
+    with configured(machine, listne="127.0.0.1:1"):
         assert not machine.succeeds("systemctl", "start", "corral.service")
-        assert "/etc/corral/corral.yaml" in machine.journal()
-        assert "listne" in machine.journal()
-    finally:
-        file.write_text(right)
-        machine.systemctl("stop", "corral.service")
+    machine.systemctl("stop", "corral.service")
+    assert "/etc/corral/corral.yaml" in machine.journal()
+    assert "listne" in machine.journal()
