@@ -1,14 +1,13 @@
 """Keeps roster and scheduler true to the fleet: reads what workers have and hold, loads and unloads.
 
-Decides when a worker is asked and nothing about who runs where. The only writer of the roster. Workers
-are asked seldom: when they come up and for fresh lists of their models (`catalogues.py`); those that
-somebody else runs also now and then for what they hold.
+Decides when a worker is asked and nothing about who runs where. The only writer of the roster, with
+`moves.py` for what was loaded. Workers are asked seldom: when they come up and for fresh lists of their models
+(`catalogues.py`); those that somebody else runs also now and then for what they hold.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -21,6 +20,7 @@ import structlog
 from gateway.catalogues import Catalogues
 from gateway.doubts import Doubts
 from gateway.external.merging import merged
+from gateway.moves import Moves
 from gateway.offers import disputed
 from gateway.roster import Held, ModelDetails, ModelRow, Roster, Target, instance_of
 from gateway.scheduling.names import Instance, Variant
@@ -52,11 +52,8 @@ class Fleet:
         """`connect_to` must be called before the first snapshot."""
         self.roster = Roster(wishes)
         self._session = session
-        self._load_timeout_s = load_timeout_s
         self._feed: Callable[[Event], None] = lambda _: None
         self._is_quiet: Callable[[Instance], bool] = lambda _: False
-        self.on_load_timeout: Callable[[Instance, str], None] = lambda _, __: None
-        """Told of each load that came to no end in time."""
         self.on_seen: Callable[[Instance], None] = lambda _: None
         """Told of each process of which was read what it holds, before it may serve."""
         self.doubts = Doubts(partial(self.look_if_quiet, relist=True))
@@ -68,16 +65,13 @@ class Fleet:
         self._left_out: tuple[str, ...] = ()
         self._disputed: frozenset[tuple[str, str]] = frozenset()
         self._lists_are_new = False
-        self._moves: Counter[Instance] = Counter()
-        """Loads and unloads that were begun."""
-        self._moving: Counter[Instance] = Counter()
-        """Those under way."""
+        self.moves = Moves(self.roster, self._client, self.doubts.doubt, load_timeout_s)
         self._changed = asyncio.Event()
         self._catalogues = Catalogues(
             self.roster,
             ask=lambda status: self._client(status).tags(),
             learn=self._learn_list,
-            is_moving=lambda instance: self._moving[instance] > 0,
+            is_moving=self.moves.under_way,
         )
 
     def connect_to(self, feed: Callable[[Event], None], is_quiet: Callable[[Instance], bool]) -> None:
@@ -224,7 +218,7 @@ class Fleet:
         return self._is_quiet(instance) and await self._look(instance, relist=relist)
 
     async def _look(self, instance: Instance, *, relist: bool) -> bool:
-        status, moves = self.roster.status(instance), self._moves[instance]
+        status, moves = self.roster.status(instance), self.moves.begun(instance)
         if status is None or instance not in self.roster.introduced:
             return False
         try:
@@ -236,14 +230,14 @@ class Fleet:
         except (WorkerUnreachableError, TimeoutError) as error:
             _log.warning("worker does not tell what it holds", worker=str(instance), error=str(error))
             return False
-        if moves != self._moves[instance]:
+        if moves != self.moves.begun(instance):
             return False
         self._observed(status, residents)
         return True
 
     def use(self, wishes: Mapping[str, ModelConfig], load_timeout_s: float) -> None:
         """Go by these from now on."""
-        self._load_timeout_s = load_timeout_s
+        self.moves.timeout_s = load_timeout_s
         self.roster.adopt(wishes)
         self._tell_scheduler()
 
@@ -377,81 +371,12 @@ class Fleet:
     # Loads, as the scheduler orders them -------------------------------------------------
 
     async def load(self, instance: Instance, variant: Variant) -> Resident:
-        """Load a model and return what became of it.
-
-        Raises:
-            WorkerRefusedError: the engine says no, or needs longer than `load_timeout`.
-            WorkerUnreachableError: the worker went away.
-        """
-        status, row = self._target(instance, variant)
-        try:
-            with self._move(instance), self.roster.passed.used(variant):
-                async with asyncio.timeout(self._load_timeout_s):
-                    after = await self._client(status).load(
-                        row,
-                        embedding=self.roster.embeds(variant),
-                        slots=status.num_parallel,
-                        or_listed_as=self.roster.listed_on(status.worker, variant),
-                    )
-        except TimeoutError as error:
-            text = f"loading {row.name} took longer than gateway.load_timeout ({self._load_timeout_s:g} s)"
-            self.on_load_timeout(instance, text)
-            raise WorkerRefusedError(text) from error
-        self._compare(instance, Held(variant, after.resident.context_length), after.listed)
-        return self.roster.judged(status, variant, after.resident)
-
-    def _compare(self, instance: Instance, loaded: Held, listed: Iterable[str]) -> None:
-        """An Ollama that made room by itself shows it in the list that ends a load."""
-        held = self.roster.held.setdefault(instance, {})
-        held[loaded.variant.digest] = loaded
-        if self.roster.weights_listed(listed) != held.keys():
-            self.doubts.doubt(instance, "holds other models than were loaded there")
+        """Load a model and return what became of it; raises as `Moves.load` does."""
+        return await self.moves.load(instance, variant)
 
     async def unload(self, instance: Instance, variant: Variant) -> None:
         """Unload a model; returns when it, or the worker, is gone."""
-        try:
-            with self._move(instance), self.roster.passed.used(variant):
-                await self._unload(instance, variant)
-        finally:
-            held = self.roster.held.get(instance, {})
-            there = held.get(variant.digest)
-            if there is not None and there.variant == variant:
-                del held[variant.digest]
-
-    async def _unload(self, instance: Instance, variant: Variant) -> None:
-        while True:
-            try:
-                status, row = self._target(instance, variant)
-            except WorkerUnreachableError:
-                return
-            try:
-                async with asyncio.timeout(self._load_timeout_s):
-                    await self._client(status).unload(
-                        row,
-                        embedding=self.roster.embeds(variant),
-                        slots=status.num_parallel,
-                        or_listed_as=self.roster.listed_on(status.worker, variant),
-                    )
-                    return
-            except (WorkerRefusedError, WorkerUnreachableError, TimeoutError) as error:
-                _log.warning("unload failed; trying again", worker=str(instance), error=str(error))
-                await asyncio.sleep(_AGAIN_S)
-
-    @contextmanager
-    def _move(self, instance: Instance) -> Iterator[None]:
-        self._moves[instance] += 1
-        self._moving[instance] += 1
-        try:
-            yield
-        finally:
-            self._moving[instance] -= 1
-
-    def _target(self, instance: Instance, variant: Variant) -> tuple[WorkerStatus, ModelRow]:
-        status = self.roster.status(instance)
-        row = self.roster.model_on(instance.worker, variant)
-        if status is None or row is None or not status.base_url:
-            raise WorkerUnreachableError(f"{instance} is gone")
-        return status, row
+        await self.moves.unload(instance, variant)
 
     def _client(self, status: WorkerStatus) -> WorkerClient:
         instance = instance_of(status)

@@ -91,7 +91,7 @@ class Health:
             self._saw(event)
 
         self._runtime.on_event = saw
-        self._fleet.on_load_timeout = self._load_timed_out
+        self._fleet.moves.on_timeout = self._load_timed_out
         self._sync()
         try:
             yield
