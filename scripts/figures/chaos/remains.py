@@ -28,6 +28,9 @@ _WITHIN_S: Final = 30.0
 _LOOK_EVERY_S: Final = 0.3
 _SPARE_DESCRIPTORS: Final = 8
 """What a replaced gateway may hold that the first did not."""
+_COUNTED_ANEW: Final = "gateway serves"
+_LINES_MISSING: Final = "log lines could not be written"
+"""Ends of loads among them, perhaps."""
 _LOAD_ENDS: Final = ("loaded", "load refused", "load broke off")
 
 
@@ -113,9 +116,9 @@ def second_copies(log: Iterable[dict[str, Any]]) -> list[str]:
     under_way: dict[int, tuple[str, str]] = {}
     found = []
     for entry in log:
-        event, number = entry.get("event"), entry.get("load")
-        if event == "gateway serves":
-            under_way.clear()  # loads are counted anew
+        event, number = str(entry.get("event", "")), entry.get("load")
+        if event == _COUNTED_ANEW or event.endswith(_LINES_MISSING):
+            under_way.clear()
         elif event == "load" and isinstance(number, int):
             place = (str(entry["worker"]), str(entry["model"]))
             if place in under_way.values():
