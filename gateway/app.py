@@ -133,13 +133,8 @@ async def running(config: Config, ports: Ports) -> AsyncIterator[Served]:
         session = await stack.enter_async_context(_session())
         fleet = Fleet(session, config.gateway.load_timeout, config.models)
         stack.push_async_callback(fleet.close)
-        clock = asyncio.get_running_loop().time
-        runtime = Runtime(Scheduler(policy_of(config)), fleet, clock)
-        learning: Learning | None = None
-        if ports.learned_file is not None:
-            learning = Learning(runtime.scheduler.estimates, ports.learned_file, fleet.name, clock)
-            runtime.on_event = learning.saw
-            await stack.enter_async_context(learning.kept())
+        runtime = Runtime(Scheduler(policy_of(config)), fleet, asyncio.get_running_loop().time)
+        learning = await _learning(ports.learned_file, fleet, runtime, stack)
         stack.push_async_callback(runtime.close)
         inheritance.prepare(fleet.roster)
         inheritance.follow(runtime)
@@ -154,13 +149,8 @@ async def running(config: Config, ports: Ports) -> AsyncIterator[Served]:
         external = _external_link(config, ports, fleet, session)
         await duties.enter_async_context(external.running())
         _link(ports, partial(_take_snapshot, fleet, settings), reports, duties)
-        upstream = Upstream(
-            session,
-            await stack.enter_async_context(_session(keeps=False)),
-            connect_timeout_s=config.gateway.connect_timeout,
-            idle_timeout_s=config.gateway.idle_timeout,
-            on_failure=external.request_failed,
-        )
+        once = await stack.enter_async_context(_session(keeps=False))
+        upstream = _upstream(config, session, once, external.request_failed)
         health = Health(fleet, runtime, upstream, config.gateway, reports.tell)
         await duties.enter_async_context(health.running())
         origins = _origins(config, ports.listener)
@@ -193,6 +183,34 @@ async def running(config: Config, ports: Ports) -> AsyncIterator[Served]:
             await fleet.wait_for(fleet.roster.all_introduced, _INTRODUCED_S)
         await _open(entrances, succession, inheritance)
         yield Served(fleet, runtime, turn, entrances, settings, succession.given_up)
+
+
+async def _learning(
+    file: Path | None, fleet: Fleet, runtime: Runtime, stack: AsyncExitStack
+) -> Learning | None:
+    """Begin with what an earlier gateway knew; before the first event."""
+    if file is None:
+        return None
+    clock = asyncio.get_running_loop().time
+    learning = Learning(runtime.scheduler.estimates, file, fleet.name, clock)
+    runtime.on_event = learning.saw
+    await stack.enter_async_context(learning.kept())
+    return learning
+
+
+def _upstream(
+    config: Config,
+    session: aiohttp.ClientSession,
+    once: aiohttp.ClientSession,
+    on_failure: Callable[[str], None],
+) -> Upstream:
+    return Upstream(
+        session,
+        once,
+        connect_timeout_s=config.gateway.connect_timeout,
+        idle_timeout_s=config.gateway.idle_timeout,
+        on_failure=on_failure,
+    )
 
 
 def _link(

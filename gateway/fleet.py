@@ -1,7 +1,7 @@
 """Keeps roster and scheduler true to the fleet: reads what workers have and hold, loads and unloads.
 
-Decides when a worker is asked and nothing about who runs where. The only writer of the roster, with
-`moves.py` for what was loaded. Workers are asked seldom: when they come up and for fresh lists of their models
+Decides when a worker is asked and nothing about who runs where. The only writer of the roster, apart from
+`moves.py`. Workers are asked seldom: when they come up and for fresh lists of their models
 (`catalogues.py`); those that somebody else runs also now and then for what they hold.
 """
 
