@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Final
 
 CONFIG: Final = "/etc/corral/corral.yaml"
@@ -105,7 +104,7 @@ def _outermost(paths: tuple[str, ...]) -> list[str]:
 
 
 def _is_below(path: str, tops: tuple[str, ...]) -> bool:
-    return any(PurePosixPath(path).is_relative_to(top) for top in tops)
+    return any(f"{path}/".startswith(f"{top}/") for top in tops)
 
 
 def _quoted(text: str) -> str:
