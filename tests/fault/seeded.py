@@ -55,6 +55,13 @@ SEEDS: Final = (
         "test_mute_worker.py::test_it_is_let_in_again_once_it_gives_a_token",
     ),
     Seed(
+        "a gateway that hangs is left alone",
+        "supervisor/app.py",
+        "hung=partial(runtime.replace_hung, GATEWAY),",
+        "hung=lambda _: None,",
+        "test_hung_gateway.py::test_hanging_gateway_is_replaced",
+    ),
+    Seed(
         "an open circuit keeps nobody away",
         "gateway/roster.py",
         "ready=self.is_ready(status) and instance_of(status) not in self.tripped,",
