@@ -24,6 +24,9 @@ _SILENT: Final = "Rule(again=True,  costs=True,  breaks=True,  blame=_SUSPICION,
 _MUTE: Final = "test_mute_worker.py::test_what_it_was_sent_is_answered_by_another"
 _IDLE: Final = "test_stopped_worker.py::test_an_idle_one_is_found_without_any_request[embedded]"
 _GARBAGE: Final = "test_garbage.py::test_it_is_nothing_for_a_client"
+_DRAINS: Final = (
+    "test_drain.py::test_a_draining_worker_gets_no_request_and_its_model_goes_elsewhere[embedded]"
+)
 
 SEEDS: Final = (
     Seed(
@@ -144,5 +147,103 @@ SEEDS: Final = (
         "if on_probation or crashes >= self.quarantine_crashes:",
         "if False:",
         "test_exiting_worker.py::test_each_start_waits_longer_and_the_fifth_is_the_last_for_long",
+    ),
+    Seed(
+        "a drain waits for nobody",
+        "supervisor/runtime.py",
+        "return process is not None and is_idle(self._gateways, process, since_generation=since)",
+        "return process is not None",
+        _DRAINS,
+    ),
+    Seed(
+        "a worker is called idle while it answers",
+        "gateway/reporting.py",
+        "if drains and not self.runtime.scheduler.leases_on(instance_of(status)):",
+        "if drains:",
+        _DRAINS,
+    ),
+    Seed(
+        "a draining worker gets requests",
+        "gateway/roster.py",
+        "return status.state is WorkerState.READY and",
+        "return status.state in (WorkerState.READY, WorkerState.DRAINING) and",
+        _DRAINS,
+    ),
+    Seed(
+        "a gateway reads the file that is being edited",
+        "gateway/commands/settings.py",
+        "source = file if accepted is None else accepted",
+        "source = file",
+        "test_reload.py::test_a_broken_file_changes_nothing_and_is_told[embedded]",
+    ),
+    Seed(
+        "a worker that does not change is started anew",
+        "supervisor/core/reload.py",
+        "return WorkerPlan(after.name, Fate.UNCHANGED)",
+        "return WorkerPlan(after.name, Fate.CHANGED)",
+        "test_reload.py::test_only_the_changed_worker_drains_and_the_other_keeps_its_models[embedded]",
+    ),
+    Seed(
+        "an empty file is a wish for all defaults",
+        "supervisor/reloading.py",
+        "if not found.text.strip() and self.now.config != Config():",
+        "if False:",
+        "test_reload.py::test_an_empty_file_changes_nothing[embedded]",
+    ),
+    Seed(
+        "a worker that does not come up is no reason to stop",
+        "supervisor/reloading.py",
+        "if failed:",
+        "if False:",
+        "test_reload.py::test_a_worker_that_does_not_come_up_ends_the_reload_before_others_are_touched",
+    ),
+    Seed(
+        "a new gateway counts nothing of what the old one's answers hold",
+        "gateway/handover/inheritance.py",
+        "            self._runtime.feed(Adopted(way.request, instance, way.granted_at))",
+        "            pass",
+        "test_handover.py::test_slots_that_the_old_gateways_answers_hold_are_given_to_nobody",
+    ),
+    Seed(
+        "who waits in the old gateway is not passed on",
+        "gateway/runtime.py",
+        "                    future.set_exception(HandedOverError())",
+        "                    pass",
+        "test_handover.py::test_who_waits_in_the_old_gateway_is_answered_by_the_new_one_in_turn",
+    ),
+    Seed(
+        "loads are begun during a handover",
+        "gateway/runtime.py",
+        "            return self._hold >= Hold.MOVES",
+        "            return False",
+        "test_handover.py::test_the_old_gateway_loads_and_unloads_nothing_any_more",
+    ),
+    Seed(
+        "a load under way is not waited for",
+        "gateway/handover/succession.py",
+        "self.runtime.wait_until_still()",
+        "asyncio.sleep(0)",
+        "test_handover.py::test_a_load_under_way_is_waited_for_and_not_made_twice",
+    ),
+    Seed(
+        "nobody is let in again after a handover that failed",
+        "gateway/handover/succession.py",
+        "await self.handing_over.go_on()",
+        "pass",
+        "test_handover.py::test_a_new_gateway_that_goes_away_before_it_serves_changes_nothing",
+    ),
+    Seed(
+        "a gateway that is to replace another is started for ever",
+        "supervisor/runtime.py",
+        "if child.once and child.machine.wanted:",
+        "if False:",
+        "test_gateway_replacement.py::test_a_new_one_that_ends_while_it_starts_leaves_the_old_one",
+    ),
+    Seed(
+        "answers that take too long are cut without a word",
+        "gateway/ending.py",
+        "            turn.break_off(why)",
+        "            pass",
+        "test_gateway_upgrade.py::test_answers_beyond_stop_timeout_are_broken_off_and_told",
     ),
 )

@@ -197,10 +197,16 @@ async def test_an_old_gateway_that_is_killed_leaves_its_slots_to_the_new_one(run
         old = gateway_pid(running)
         answer = await begin(session, running.url)
         assert (await order(running, "restart", "gateway"))[0] == 0
-        os.kill(old, signal.SIGKILL)
+        kill(old)
         with pytest.raises((aiohttp.ClientError, ConnectionError)):
             await answer.read()
     assert_all_is_back(running)
+
+
+def kill(pid: int) -> None:
+    """Kill -9; not whatever 0 or -1 would stand for."""
+    assert pid > 1, "no process was found to kill"
+    os.kill(pid, signal.SIGKILL)
 
 
 async def test_answers_beyond_finish_timeout_are_broken_off_and_told(tmp_path: Path) -> None:
@@ -294,7 +300,7 @@ async def test_a_killed_gateway_leaves_workers_busy_for_no_more_than_a_moment(tm
             answers = await asyncio.gather(*(begin(session, running.url) for _ in range(8)))
             urls = [worker["base_url"] for worker in running.ps()["workers"]]
             pid = gateway_pid(running)
-            os.kill(pid, signal.SIGKILL)
+            kill(pid)
             began = time.monotonic()
             eventually(lambda: not any(map(busy_at, urls)), "no worker computes for the dead", within_s=3)
             freed_s = time.monotonic() - began

@@ -245,7 +245,7 @@ def resident_bytes(pid: int) -> int:
 
 
 def _is_gateway(pid: int) -> bool:
-    return b"gateway" in _command(pid) and exists(pid)
+    return b"\0-m\0gateway\0" in _command(pid) and exists(pid)
 
 
 def _command(pid: int) -> bytes:

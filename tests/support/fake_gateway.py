@@ -1,6 +1,7 @@
 """A gateway that only says which process it is: on the inherited socket and on its unix socket.
 
-`python -I -S fake_gateway.py --fd N --runtime-dir DIR`; ends with 0 on SIGTERM.
+`python -I -S fake_gateway.py --fd N --runtime-dir DIR`; ends with 0 on SIGTERM. As long as there is a file
+`hold` in that directory it does not come up.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ async def main() -> None:
     args = parser.parse_args()
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    while (args.runtime_dir / "hold").exists():  # noqa: ASYNC110 -- another process's
+        await asyncio.sleep(0.01)
     await asyncio.start_server(answer, sock=socket.socket(fileno=args.fd))
     for name in ("gateway.sock", f"gateway.{args.generation}.sock"):
         admin = args.runtime_dir / name
