@@ -78,6 +78,16 @@ async def test_a_broken_file_changes_nothing_and_is_told(running: Corral) -> Non
     assert {**pids(running), "gateway": 0} == {**before, "gateway": 0}
 
 
+async def test_an_empty_file_changes_nothing(running: Corral) -> None:
+    """An editor begins with it; all defaults would end every worker of the file."""
+    before = pids(running)
+    (running.directory / "corral.yaml").write_text("")
+    code, said = await order(running, "reload")
+    assert code == 2
+    assert "the file is empty" in said
+    assert pids(running) == before
+
+
 async def test_a_storm_of_signals_under_load_is_a_handful_of_reloads(running: Corral) -> None:
     """Each changes settings in place; processes and models stay, and the last file is in force.
 

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from supervisor.contract.fleet import FleetSnapshot, decode, encode
+from supervisor.contract.reports import Known, encode_report
 from supervisor.core.fleet import first_snapshot
 from supervisor.host.snapshots import SnapshotServer
 from tests.support.fake_engine import fake_spec
@@ -80,3 +81,28 @@ async def test_a_reader_that_leaves_is_forgotten(tmp_path: Path) -> None:
         async with asyncio.timeout(5):
             while server.readers:  # noqa: ASYNC110 -- the server has no event for this
                 await asyncio.sleep(0)
+
+
+async def test_what_gateways_know_is_told_until_they_hang_up(tmp_path: Path) -> None:
+    """The last word of each that is connected; lines that say nothing change nothing."""
+    told: list[tuple[Known, ...]] = []
+    first, second = (Known(boot_id="b", generation=n, settings=1) for n in (1, 2))
+    async with serving(tmp_path / "s") as server:
+        server.on_known = told.append
+        _, one = await asyncio.open_unix_connection(tmp_path / "s")
+        _, other = await asyncio.open_unix_connection(tmp_path / "s")
+        one.write(encode_report(first) + encode_report(second))
+        await reached(lambda: told[-1:] == [(second,)])
+        other.write(b"nonsense\n" + encode_report(first))
+        await reached(lambda: bool(told) and set(told[-1]) == {first, second})
+        one.close()
+        await reached(lambda: told[-1] == (first,))
+        other.close()
+        await reached(lambda: told[-1] == ())
+
+
+async def reached(condition: Callable[[], bool]) -> None:
+    """Wait for what the server is told by sockets."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 -- the server has no event for this
+            await asyncio.sleep(0)
