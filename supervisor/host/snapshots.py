@@ -47,17 +47,18 @@ class _Reader(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         *lines, self._begun = (self._begun + data).split(b"\n")
-        try:
-            for line in lines:
-                self._take(line)
-        except ReportError as error:
-            _log.error("a gateway's report is not understood", error=str(error))
+        for line in lines:
+            self._take(line)
         if len(self._begun) > LONGEST_REPORT_BYTES:
             _log.error("a gateway's report is too long", most_bytes=LONGEST_REPORT_BYTES)
             self.close()
 
     def _take(self, line: bytes) -> None:
-        told = decode_report(line)
+        try:
+            told = decode_report(line)
+        except ReportError as error:
+            _log.error("a gateway's report is not understood", error=str(error))
+            return
         if isinstance(told, Hung):
             self._server.on_hung(told)
         else:

@@ -96,8 +96,10 @@ async def test_what_gateways_know_is_told_until_they_hang_up(tmp_path: Path) -> 
         other.write(b"nonsense\n" + encode_report(first))
         await reached(lambda: bool(told) and set(told[-1]) == {first, second})
         one.close()
+        await one.wait_closed()
         await reached(lambda: told[-1] == (first,))
         other.close()
+        await other.wait_closed()
         await reached(lambda: told[-1] == ())
 
 
