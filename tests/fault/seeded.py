@@ -83,7 +83,7 @@ SEEDS: Final = (
         "gateway/relay/answers.py",
         'if content_type.startswith(("text/html", "application/xhtml")):',
         "if False:",
-        f"{_GARBAGE}[True-page]",
+        f"{_GARBAGE}[False-page]",
     ),
     Seed(
         "a dead runner's 500 is an answer",
@@ -107,10 +107,10 @@ SEEDS: Final = (
         "test_garbage.py::test_a_body_that_is_not_whole_is_asked_for_again[too long]",
     ),
     Seed(
-        "a stream may stall for ever",
+        "a stream that stalls has come to its end",
         "gateway/relay/upstream.py",
-        "sock_connect=connect_timeout_s, sock_read=idle_timeout_s",
-        "sock_connect=connect_timeout_s, sock_read=None",
+        "raise StreamFailedError(self._outcome(error)) from error",
+        "return",
         "test_stalling_stream.py::test_the_client_is_told_and_the_worker_left_out",
     ),
     Seed(
@@ -216,7 +216,7 @@ SEEDS: Final = (
         "gateway/runtime.py",
         "            return self._hold >= Hold.MOVES",
         "            return False",
-        "test_handover.py::test_the_old_gateway_loads_and_unloads_nothing_any_more",
+        "test_handover.py::test_no_load_begins_between_the_word_and_the_next_gateways",
     ),
     Seed(
         "a load under way is not waited for",

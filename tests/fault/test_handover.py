@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +140,19 @@ async def test_three_in_a_row_count_what_the_first_still_computes(tmp_path: Path
     assert worker.most_at_once == 1
 
 
+@asynccontextmanager
+async def taking(directory: Path) -> AsyncIterator[asyncio.Task[bytes]]:
+    """Ask as a new gateway does, and yield what comes; at the end of the block it goes away."""
+    reader, writer = await asyncio.open_unix_connection(str(directory / "handover.1.sock"))
+    writer.write(TAKE)
+    told = asyncio.create_task(reader.readline())
+    try:
+        yield told
+    finally:
+        writer.close()
+        told.cancel()
+
+
 async def test_a_load_under_way_is_waited_for_and_not_made_twice(tmp_path: Path) -> None:
     """It belongs to the connection that asked for it; until it has ended the old gateway serves."""
     worker = FakeOllama("w0")
@@ -145,21 +160,39 @@ async def test_a_load_under_way_is_waited_for_and_not_made_twice(tmp_path: Path)
     async with gateway(tmp_path, worker) as bench:
         asking = asyncio.create_task(ask(bench))
         await until(lambda: worker.loading == 1, "a load is under way")
-        async with asyncio.TaskGroup() as tasks:
-            opened = asyncio.Event()
-            tasks.create_task(_serve_a_while(bench, opened, asking))
-            async with bench.http.get(f"{bench.url}/api/version") as response:
-                assert response.status == 200
-            assert not opened.is_set()
+        async with taking(tmp_path) as told:
+            for _ in range(3):
+                await operator(bench, "fleet")
+                async with bench.http.get(f"{bench.url}/api/version") as response:
+                    assert response.status == 200
+            assert not told.done()
             worker.load_gate.set()
-            assert await asking == (200, DONE, "w0")
+            assert b"under_way" in await told
+        assert await asking == (200, DONE, "w0")
+        async with bench.another():
+            assert await ask(bench) == (200, DONE, "w0")
     assert worker.loads == ["count"]
 
 
-async def _serve_a_while(bench: Bench, opened: asyncio.Event, until_done: asyncio.Task[Any]) -> None:
-    async with bench.another():
-        opened.set()
-        await asyncio.wait([until_done])
+async def test_no_load_begins_between_the_word_and_the_next_gateways(tmp_path: Path) -> None:
+    """Two that load at once would be in each other's way; it begins when the other has gone away."""
+    worker = FakeOllama("w0")
+    async with gateway(tmp_path, worker) as bench, aiohttp.ClientSession() as http:
+        async with http.get(f"{bench.url}/api/version") as response:
+            await response.read()
+        async with taking(tmp_path) as told:
+            await told
+            body = {"model": "count", "prompt": "hello", "stream": False}
+            asking = asyncio.create_task(http.post(f"{bench.url}/api/generate", json=body))
+            await until_waiting(bench, 1)
+            for _ in range(3):
+                await operator(bench, "fleet")
+                async with bench.http.get(f"{worker.url}/api/version") as response:
+                    assert response.status == 200
+            assert worker.loads == []
+        assert (await asking).status == 200
+        (await asking).release()
+    assert worker.loads == ["count"]
 
 
 async def test_a_new_gateway_that_goes_away_before_it_serves_changes_nothing(tmp_path: Path) -> None:
@@ -171,12 +204,10 @@ async def test_a_new_gateway_that_goes_away_before_it_serves_changes_nothing(tmp
         await until(lambda: bool(worker.running), "one answer runs")
         old.append(asyncio.create_task(ask(bench)))
         await until_waiting(bench, 1)
-        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "handover.1.sock"))
-        writer.write(TAKE)
-        estate = decode_estate(await reader.readline(), asyncio.get_running_loop().time())
-        assert [str(way.instance) for way in estate.under_way] == ["w0#1"]
-        old.append(asyncio.create_task(ask(bench)))
-        writer.close()
+        async with taking(tmp_path) as told:
+            estate = decode_estate(await told, asyncio.get_running_loop().time())
+            assert [str(way.instance) for way in estate.under_way] == ["w0#1"]
+            old.append(asyncio.create_task(ask(bench)))
         worker.hold.set()
         assert await asyncio.gather(*old) == [(200, DONE, "w0")] * 3
     assert worker.most_at_once == 1
