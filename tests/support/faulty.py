@@ -136,6 +136,16 @@ class Stage:
         fleet = await asyncio.to_thread(ask_gateway, self.run, "/corral/fleet")
         return {worker["worker"]: worker for worker in fleet["workers"]}
 
+    async def until_ready(self) -> None:
+        """Wait until all workers can take requests."""
+        async with asyncio.timeout(DEADLINE_S):
+            while await self._ready() != len(self.workers):  # noqa: ASYNC110 -- another process's state has no event
+                await asyncio.sleep(0.02)
+
+    async def _ready(self) -> int:
+        async with self.http.get(f"{self.url}/corral/health") as response:
+            return int((await response.json())["workers_ready"])
+
     async def until_left_out(self, *names: str) -> None:
         """Wait until just these workers get no requests because of how they answered."""
         async with asyncio.timeout(DEADLINE_S):
@@ -183,6 +193,7 @@ async def stage(
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
         stage = Stage(url, gateway.pid, directory / "run", processes, http)
+        await stage.until_ready()
         yield stage
         await stage.all_is_back()
 

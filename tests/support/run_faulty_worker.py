@@ -5,9 +5,10 @@ answered well (0), the next TIMES (all) meet the fault, and those behind them ar
 its port once it listens, and then a line of JSON for each request that it was sent: `["POST",
 "/api/generate", 3]`, the last being the number of its connection.
 
-Faults: `mute` (no answer), `stall` (one frame and no more), `no http`, `page` (200 in HTML), `too long` (a
-Content-Length beyond what comes), `too short`, `piece` (JSON that ends in the middle), `stale` (closes a
-connection when a second request comes on it), `broken` (500 of a dead runner), `reset`.
+Faults: `slow` (well, but after a computation of 0.3 s), `mute` (no answer), `stall` (one frame and no more),
+`no http`, `page` (200 in HTML), `too long` (a Content-Length beyond what comes), `too short`, `piece` (JSON
+that ends in the middle), `stale` (closes a connection when a second request comes on it), `broken` (500 of a
+dead runner), `reset`.
 """
 
 from __future__ import annotations
@@ -75,6 +76,9 @@ class FaultyWorker:
         """Answer one request, well or not."""
         if path != "/api/generate" or "keep_alive" in body:
             send(writer, json.dumps(ANSWERS.get(path, {"done": True})).encode(), "application/json")
+        elif self.fault == "slow":
+            await asyncio.sleep(0.3)  # what a computation takes
+            well(writer, streams=body.get("stream", True))
         elif self.fault == "stale" or self.after > 0 or self.times <= 0:
             self.after -= 1
             well(writer, streams=body.get("stream", True))
