@@ -20,8 +20,10 @@ _STANDARD_ERROR: Final = 2
 def taker(descriptor: int = _STANDARD_ERROR) -> Callable[[bytes], int]:
     """Return what writes as many bytes as can be written at once; it raises OSError where that is none.
 
-    Files on a disk are written to as they are, and so is what may not be opened again.
+    Files on a disk are written to as they are, and so is what may not be opened again, or not on this system.
     """
+    if not hasattr(os, "O_CLOEXEC"):  # Windows
+        return partial(os.write, descriptor)
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISSOCK(mode):

@@ -56,8 +56,8 @@ FAULTS: Final = {
     "what a load took is not learned for the next": Planted(
         places.test_a_load_that_was_quicker_than_expected_is_expected_to_be_so,
         "events",
-        "    state.relearn(model)\n",
-        "",
+        "    state.relearn(model)\n    replica.settle()\n",
+        "    replica.settle()\n",
     ),
     "nobody looks again when an eviction is worth it": Planted(
         rules.test_a_lone_model_is_loaded_as_soon_as_an_eviction_is_worth_it,

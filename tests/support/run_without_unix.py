@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 from typing import Any, NoReturn
@@ -25,6 +26,7 @@ def take_away() -> None:
         (os, "getuid"),
         (os, "geteuid"),
         (os, "O_CLOEXEC"),
+        (signal, "SIGHUP"),
         (socket, "TCP_USER_TIMEOUT"),
         (asyncio, "start_unix_server"),
         (asyncio, "open_unix_connection"),
