@@ -84,6 +84,7 @@ def test_a_clock_that_is_set_disturbs_nobody(running: Corral, clock: ShiftedCloc
     assert not [row for row in running.log() if row["event"] == "unload"]
 
 
+@pytest.mark.slow
 def test_a_worker_is_replaced_at_once_whatever_the_clock_says(running: Corral, clock: ShiftedClock) -> None:
     """Backoff and start timeouts are monotonic: a clock an hour back must not make them an hour long."""
     for jump in (-HOUR_S, HOUR_S):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import ollama
+import pytest
 
 from supervisor.contract.fleet import WorkerState
 from tests.support.aftermath import assert_all_is_back
@@ -21,6 +22,7 @@ WORKERS: Final = [
 ]
 
 
+@pytest.mark.slow
 async def test_the_others_serve_everybody_meanwhile(tmp_path: Path) -> None:
     """No client notices; what `corral ps` tells is how it ended and when it is tried again."""
     counting_model(tmp_path / "models")

@@ -154,6 +154,7 @@ def assert_whole(reading: Reading, *, steps: int) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.slow
 async def test_a_worker_killed_at_many_places_of_a_stream_is_not_noticed(tmp_path: Path, engine: str) -> None:
     """On every surface, and at the first frames, in the middle and near the end."""
     with going_on(tmp_path, engine) as running:
@@ -164,6 +165,7 @@ async def test_a_worker_killed_at_many_places_of_a_stream_is_not_noticed(tmp_pat
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.slow
 async def test_an_answer_survives_two_workers(tmp_path: Path, engine: str) -> None:
     """The one that went on is killed too."""
     with going_on(tmp_path, engine) as running:
@@ -172,6 +174,7 @@ async def test_an_answer_survives_two_workers(tmp_path: Path, engine: str) -> No
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.slow
 async def test_the_only_worker_goes_on_after_its_restart(tmp_path: Path, engine: str) -> None:
     """The client waits in the middle of its answer, and gets the rest."""
     with going_on(tmp_path, engine, cpu_workers=1) as running:
@@ -213,6 +216,7 @@ async def test_what_cannot_go_on_ends_with_an_error(tmp_path: Path, engine: str)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.slow
 async def test_eight_answers_go_on_at_once(tmp_path: Path, engine: str) -> None:
     """All streams of a worker break in one moment; no slot is left taken."""
     with going_on(tmp_path, engine) as running:

@@ -154,6 +154,7 @@ async def begin(session: aiohttp.ClientSession, url: str) -> aiohttp.ClientRespo
     return response
 
 
+@pytest.mark.slow
 async def test_long_answers_go_on_in_the_old_gateway_and_keep_their_slots(running: Corral) -> None:
     """Eight fill both workers: the ninth waits in the new gateway until one of the old one's has ended."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
@@ -170,6 +171,7 @@ async def test_long_answers_go_on_in_the_old_gateway_and_keep_their_slots(runnin
     assert_all_is_back(running)
 
 
+@pytest.mark.slow
 async def test_a_new_gateway_that_does_not_start_leaves_the_old_one_serving(tmp_path: Path) -> None:
     """The command tells, with a code and a reason; the next one works."""
     make_models(tmp_path)

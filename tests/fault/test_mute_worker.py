@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.faulty import GOOD, stage
 
 
@@ -19,6 +21,7 @@ async def test_what_it_was_sent_is_answered_by_another(tmp_path: Path) -> None:
         assert len(failed) == 1, "only the first was sent to it"
 
 
+@pytest.mark.slow
 async def test_an_answer_in_one_piece_is_asked_for_again_too(tmp_path: Path) -> None:
     """There the first byte is the last: the time is several times that of a whole answer."""
     async with stage(tmp_path, ("mute", "inf", "1"), GOOD) as corral:
@@ -28,6 +31,7 @@ async def test_an_answer_in_one_piece_is_asked_for_again_too(tmp_path: Path) -> 
         assert (second.well, second.worker) == (True, "w1")
 
 
+@pytest.mark.slow
 async def test_it_is_let_in_again_once_it_gives_a_token(tmp_path: Path) -> None:
     """Nobody has to tell: the circuit is half open, asks, and closes."""
     async with stage(tmp_path, ("mute", "2"), GOOD) as corral:
@@ -37,6 +41,7 @@ async def test_it_is_let_in_again_once_it_gives_a_token(tmp_path: Path) -> None:
         assert [told.well for told in await corral.ask_many(4)] == [True] * 4
 
 
+@pytest.mark.slow
 async def test_the_only_worker_is_not_left_out(tmp_path: Path) -> None:
     """When all that could serve are open, something else may be wrong: requests go on."""
     async with stage(tmp_path, ("mute", "2")) as corral:

@@ -184,6 +184,7 @@ async def test_what_needs_a_restart_is_told_each_time_and_not_applied(running: C
         await seen.grows(2)
 
 
+@pytest.mark.slow
 async def test_a_worker_that_does_not_come_up_ends_the_reload_before_others_are_touched(
     tmp_path: Path,
 ) -> None:

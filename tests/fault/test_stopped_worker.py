@@ -81,6 +81,7 @@ async def test_an_idle_one_is_found_without_any_request(tmp_path: Path, engine: 
         assert reply.message.content == "1 2 3"
 
 
+@pytest.mark.slow
 async def test_requests_before_the_first_byte_are_answered_by_others(tmp_path: Path, engine: str) -> None:
     """Every client gets its whole answer, though the only worker with the model stands still."""
     async with serving(tmp_path, engine) as (running, client):
@@ -116,6 +117,7 @@ async def read_and_stop(client: ollama.AsyncClient, pid: int, words: list[str]) 
                 stop(each)
 
 
+@pytest.mark.slow
 async def test_a_runner_that_hangs_behind_a_green_server_is_found(tmp_path: Path, engine: str) -> None:
     """GET /api/version is answered all the while; only a token tells."""
     async with serving(tmp_path, engine, probe_interval=1) as (running, client):

@@ -126,6 +126,7 @@ def test_killed_supervisor_refuses_nobody(running: Machine) -> None:
     assert '"took over the socket"' in running.journal()
 
 
+@pytest.mark.slow
 def test_hanging_supervisor_is_replaced(running: Machine) -> None:
     """SIGSTOP of main: the watchdog ends it and all it started; who connects meanwhile is answered."""
     pid, everybody = main_pid(running), running.processes()
