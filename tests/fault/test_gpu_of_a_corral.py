@@ -42,7 +42,9 @@ class Box:
     def words(self) -> Iterator[str]:
         """Yield the words of a long answer as they come."""
         with closing(ollama.Client(self.corral.url)) as client:
-            for part in client.chat("count", GO, stream=True, options={"num_predict": 1900, "temperature": 0}):
+            for part in client.chat(
+                "count", GO, stream=True, options={"num_predict": 1900, "temperature": 0}
+            ):
                 yield part.message.content or ""
 
     def holder(self) -> str:
