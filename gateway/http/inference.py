@@ -52,6 +52,7 @@ from gateway.relay.outcome import (
     may_retry,
     rule_of,
     status_of,
+    to_tell,
 )
 from gateway.relay.stream import AsItComes, EndOfStream, Passage, WholeFrames, pump
 from gateway.relay.upstream import Message, Reply, Upstream
@@ -93,6 +94,8 @@ class Exchange:
     """Where it failed, or cannot be served."""
     breaks: int = 0
     """How often it may have harmed a worker."""
+    failure: Outcome | None = None
+    """What its client is told if no attempt ends well."""
 
     @property
     def echo(self) -> Echo | None:
@@ -122,6 +125,7 @@ class Exchange:
         """Remember where and how an attempt failed."""
         self.avoid |= {instance}
         self.breaks += breaks_of(outcome)
+        self.failure = to_tell(outcome, self.failure, asyncio.get_running_loop().time() - self.arrived_at)
 
     def may_try_again(self, error: BaseException) -> bool:
         """Whether the failure allows another attempt."""
@@ -240,6 +244,8 @@ class InferenceHandlers:
             return await attempts(self._attempt, exchange)
         except AnswerBrokeError as error:
             return await self.failover.finish(exchange, error.broken)
+        except AttemptFailedError as error:
+            raise AttemptFailedError(exchange.failure or error.outcome) from error
 
     def _pause_s(self, state: tenacity.RetryCallState) -> float:
         """Return how long to wait before the next attempt: a backoff, or what the retry budget asks for."""

@@ -253,6 +253,16 @@ def describe(outcome: Outcome) -> str:  # noqa: PLR0911 -- one line a case
             assert_never(outcome)
 
 
+def to_tell(last: Outcome, before: Outcome | None, since_arrival_s: float) -> Outcome:
+    """Return which of two failures of a request tells a client more; `before` is None for the first.
+
+    An attempt that began shortly before the request's time was over says nothing of why it failed: it is told
+    only where most of the time went into it.
+    """
+    cut = kind_of(last) is Kind.LATE and isinstance(last, TimedOut) and last.after_s * 2 < since_arrival_s
+    return before if cut and before is not None else last
+
+
 def status_of(outcome: Outcome) -> int:
     """Return the HTTP status for a request whose last attempt ended so."""
     return rule_of(outcome).status

@@ -110,12 +110,15 @@ async def crowd(url: str, clients: int = 24) -> AsyncIterator[Crowd]:
 
 
 async def watch_slots(running: Corral, most: int, seen: list[dict[str, int]]) -> None:
-    """Note whenever a worker has more to do than it has slots; llama.cpp's own count."""
+    """Note whenever a worker has more to do than it has slots; llama.cpp's own count.
+
+    What waits for a model that is not loaded is the load itself.
+    """
     urls = [worker["base_url"] for worker in running.ps()["workers"]]
     while True:
         for url in urls:
             slots = json.loads(await asyncio.to_thread(get, f"{url}/corral/slots"))
-            if slots["busy"] > most or slots["pending"]:
+            if slots["busy"] > most or any(model["waiting"] for model in slots["models"]):
                 seen.append(slots)
         await asyncio.sleep(0.005)
 

@@ -27,6 +27,7 @@ from gateway.relay.outcome import (
     may_retry,
     rule_of,
     status_of,
+    to_tell,
 )
 from gateway.relay.stream import AsItComes, EndOfStream, WholeFrames, pump
 
@@ -77,6 +78,26 @@ def test_request_that_broke_three_connections_is_not_made_again() -> None:
     assert may_retry(Broken(0, "reset"), breaks=2)
     assert not may_retry(Broken(0, "reset"), breaks=3)
     assert may_retry(Refused(503, "busy"), breaks=3)
+
+
+@pytest.mark.parametrize(
+    ("after_s", "before", "told"),
+    [
+        (0.5, Refused(503, "busy"), Refused(503, "busy")),
+        (20, Refused(503, "busy"), TimedOut(Phase.REQUEST, 20)),
+        (0.5, None, TimedOut(Phase.REQUEST, 0.5)),
+    ],
+)
+def test_an_attempt_that_had_no_time_does_not_hide_why_others_failed(
+    after_s: float, before: Outcome | None, told: Outcome
+) -> None:
+    """Of 30 seconds: what took most of them is what is told."""
+    assert to_tell(TimedOut(Phase.REQUEST, after_s), before, 30) == told
+
+
+def test_any_other_failure_is_told_instead_of_the_one_before() -> None:
+    """It is the newest word on the matter."""
+    assert to_tell(Broken(0, "gone"), Refused(503, "busy"), 30) == Broken(0, "gone")
 
 
 def test_backoff_grows_and_is_bounded() -> None:
