@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, Protocol, assert_never
 
@@ -35,6 +35,7 @@ from gateway.scheduling.types import (
     RanOutOfMemory,
     Reject,
     Rejection,
+    RejectReason,
     Resident,
     Unload,
     Unloaded,
@@ -136,7 +137,7 @@ class Runtime:
             case Grant():
                 self._settle(effect.request, effect)
             case Reject():
-                self._settle(effect.request, RejectedError(effect.rejection))
+                self._settle(effect.request, RejectedError(self._told(effect)))
             case Load():
                 self._start(self._load(effect, self.decisions.loading(effect, now)))
             case Unload():
@@ -241,6 +242,15 @@ class Runtime:
             future.set_result(answer)
         else:
             future.set_exception(answer)
+
+    def _told(self, reject: Reject) -> Rejection:
+        """Return why there is no slot; the engines' words about a load do not name the model."""
+        request, why = self._arrived.get(reject.request), reject.rejection
+        if request is None or why.reason is not RejectReason.LOAD_FAILED:
+            return why
+        return replace(
+            why, message=f"{self._loader.name(request.variant)} could not be loaded: {why.message}"
+        )
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -6,12 +6,17 @@ else it may have made possible.
 
 from __future__ import annotations
 
+from typing import Final
+
 from gateway.scheduling.events import refuse
 from gateway.scheduling.granting import dispatch, dispatch_stranded
 from gateway.scheduling.loading import place, start_plans
 from gateway.scheduling.residency import PLANNED, ModelState
 from gateway.scheduling.state import State
 from gateway.scheduling.types import Rejection, RejectReason
+
+_MOST_TOLD: Final = 3
+"""Workers whose words are told when none of them could load a model."""
 
 
 def settle(state: State, now: float) -> None:
@@ -52,8 +57,10 @@ def _reject_unloadable(state: State, model: ModelState) -> None:
     if not model.failures or model.live_replicas:
         return
     servers = [worker.view.instance for worker in model.ready_servers]
-    failures = [model.failures.get(instance) for instance in servers]
-    messages = [failure.message for failure in failures if failure is not None and failure.lasting]
-    if messages and len(messages) == len(servers):
+    failures = [(instance.worker, model.failures.get(instance)) for instance in servers]
+    told = [f"{name}: {failure.message}" for name, failure in failures if failure and failure.lasting]
+    if told and len(told) == len(servers):
+        more = f"; and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
+        why = Rejection(RejectReason.LOAD_FAILED, "; ".join(told[:_MOST_TOLD]) + more)
         for request in model.queue.all():
-            refuse(state, request.request, Rejection(RejectReason.LOAD_FAILED, messages[0]))
+            refuse(state, request.request, why)

@@ -14,6 +14,7 @@ from tests.support.fake_ollama import FakeOllama
 from tests.support.gateway import Bench, gateway, until
 
 ASK = {"model": "count", "prompt": "hello"}
+LOAD_REFUSED = "count:latest could not be loaded: w0: unsupported architecture"
 
 
 async def ask(bench: Bench, **changes: Any) -> tuple[int, list[dict[str, Any]], dict[str, str]]:
@@ -187,8 +188,28 @@ async def test_load_that_the_engine_refuses_is_the_clients_500(tmp_path: Path) -
     worker.load_errors.append("unsupported architecture")
     async with gateway(tmp_path, worker) as bench:
         status, frames, _ = await ask(bench)
-        assert (status, frames[0]["error"]) == (500, "unsupported architecture")
+        assert (status, frames[0]["error"]) == (500, LOAD_REFUSED)
         assert (await ask(bench, model="other"))[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions", "/v1/messages", "/v1/responses"])
+async def test_a_load_that_failed_names_model_and_worker_in_every_surface(tmp_path: Path, path: str) -> None:
+    """Of an error that says only `unsupported architecture` nobody could tell what to do."""
+    worker = FakeOllama("w0")
+    worker.load_errors.append("unsupported architecture")
+    asked = {
+        "model": "count",
+        "messages": [{"role": "user", "content": "go"}],
+        "input": "go",
+        "max_tokens": 9,
+    }
+    async with (
+        gateway(tmp_path, worker) as bench,
+        bench.http.post(bench.url + path, json=asked) as response,
+    ):
+        assert response.status == 500
+        error = (await response.json())["error"]
+    assert (error if path == "/api/chat" else error["message"]) == LOAD_REFUSED
 
 
 async def test_idle_model_makes_room_for_another(tmp_path: Path) -> None:

@@ -157,9 +157,10 @@ def test_refused_load_is_tried_elsewhere_and_then_told() -> None:
     stage.arrive(A)
     stage.feed(LoadFailed(W0, A, "bad file", lasting=True))
     assert stage.loads() == [("w0", "a"), ("w1", "a")]
-    stage.feed(LoadFailed(W1, A, "bad file", lasting=True))
+    stage.feed(LoadFailed(W1, A, "no such kind", lasting=True))
     (rejected,) = (effect for effect in stage.seen if isinstance(effect, Reject))
-    assert (rejected.rejection.reason, rejected.rejection.message) == (RejectReason.LOAD_FAILED, "bad file")
+    assert rejected.rejection.reason is RejectReason.LOAD_FAILED
+    assert rejected.rejection.message == "w0: bad file; w1: no such kind"
 
 
 def test_the_wait_after_a_refused_load_doubles() -> None:
