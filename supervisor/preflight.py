@@ -79,9 +79,8 @@ def preflight(path: Path | None, *, engines: Mapping[str, Engine]) -> Preflight:
 
 def advice_on(other: OtherOllama) -> str:
     """Return who takes what Corral needs, and what to do about it."""
-    takes = (
-        "it takes memory of the GPUs that Corral counts on, and clients on port 11434 reach it, not Corral"
-    )
+    reach = f"clients of {other.address}" if other.address else "its clients"
+    takes = f"it takes memory that Corral counts on, and {reach} reach it, not Corral"
     if other.is_service:
         remedy = "stop it for good with `sudo systemctl disable --now ollama`; its models stay where they are"
         return f"ollama.service runs (process {other.pid}): {takes}: {remedy}, see `store`"

@@ -12,6 +12,7 @@ from supervisor.core.pinning import MARKER
 
 _PROC: Final = Path("/proc")
 _UNIT: Final = "/ollama.service"
+_DEFAULT_ADDRESS: Final = "127.0.0.1:11434"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +22,13 @@ class OtherOllama:
     pid: int
     is_service: bool
     """systemd runs it as `ollama.service`, and would start it again."""
+    address: str = ""
+    """Where its clients reach it, as `OLLAMA_HOST` says it; empty where we may not see its environment."""
 
 
 def find_other_ollamas() -> tuple[OtherOllama, ...]:
     """Return them by pid, as far as this process may look into others."""
-    return tuple(OtherOllama(pid, _UNIT in _text(pid, "cgroup")) for pid in sorted(_serving()))
+    return tuple(OtherOllama(pid, _UNIT in _text(pid, "cgroup"), _address(pid)) for pid in sorted(_serving()))
 
 
 def _serving() -> Iterator[int]:
@@ -39,7 +42,18 @@ def _serving() -> Iterator[int]:
 
 
 def _is_of_a_corral(pid: int) -> bool:
-    return any(entry.startswith(f"{MARKER}=") for entry in _text(pid, "environ").split("\0"))
+    return MARKER in _environ(pid)
+
+
+def _address(pid: int) -> str:
+    environ = _environ(pid)
+    return (environ.get("OLLAMA_HOST") or _DEFAULT_ADDRESS) if environ else ""
+
+
+def _environ(pid: int) -> dict[str, str]:
+    """Return what it was started with; empty where that is not ours to see."""
+    entries = (entry.partition("=") for entry in _text(pid, "environ").split("\0"))
+    return {name: value for name, _, value in entries if name}
 
 
 def _text(pid: int, name: str) -> str:

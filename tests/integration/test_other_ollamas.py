@@ -35,7 +35,14 @@ def serving(directory: Path, **environ: str) -> Iterator[int]:
 def test_a_server_that_no_corral_runs_is_found(tmp_path: Path) -> None:
     """By its command line."""
     with serving(tmp_path) as pid:
-        assert OtherOllama(pid, is_service=False) in find_other_ollamas()
+        assert pid in [other.pid for other in find_other_ollamas() if not other.is_service]
+
+
+def test_it_is_told_which_clients_it_takes(tmp_path: Path) -> None:
+    """Those of the address that it was told, which need not be the port that Corral is to have."""
+    with serving(tmp_path, OLLAMA_HOST="127.0.0.1:11500") as pid:
+        (other,) = [other for other in find_other_ollamas() if other.pid == pid]
+    assert "clients of 127.0.0.1:11500 reach it" in advice_on(other)
 
 
 def test_the_workers_of_a_corral_are_no_others(tmp_path: Path) -> None:
