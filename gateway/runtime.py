@@ -194,7 +194,7 @@ class Runtime:
             if lease.ended_well:
                 ended = Finished(request.request, lease.output_tokens, lease.prompt_tokens)
         except AttemptFailedError as error:
-            self._heed(request, str(error))
+            self.heed(request.request, str(error))
             raise
         finally:
             self._grants.pop(request.request, None)
@@ -202,13 +202,17 @@ class Runtime:
             self.under_way.pop(request.request, None)
             self.feed(ended)
 
-    def _heed(self, request: Arrived, words: str) -> None:
-        """Tell the scheduler of an answer that failed because its worker's memory ran out."""
-        held = self.under_way.get(request.request)
+    def heed(self, request: RequestId, words: str) -> None:
+        """Tell the scheduler of an answer that failed because its worker's memory ran out.
+
+        `lease` does so of an attempt that failed; of an answer that had begun its relay does.
+        """
+        held = self.under_way.get(request)
         if held is not None and is_out_of_memory(words):
-            where = {"worker": str(held.instance), "model": self._loader.name(request.variant)}
+            variant = held.request.variant
+            where = {"worker": str(held.instance), "model": self._loader.name(variant)}
             _log.error("memory ran out", error=words, **where)
-            self.feed(RanOutOfMemory(held.instance, request.variant, words))
+            self.feed(RanOutOfMemory(held.instance, variant, words))
 
     def answering(self, lease: Lease) -> None:
         """Tell that the first bytes of the answer are there."""

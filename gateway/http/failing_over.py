@@ -260,6 +260,7 @@ class Failover:
             exchange.failed(instance, error.outcome)
             self._health.failed(instance, error.outcome)
             if isinstance(error, StreamFailedError):
+                self._runtime.heed(asking.lease.grant.request, str(error))
                 asking.broken.worker = instance.worker
             raise
 

@@ -344,6 +344,7 @@ class InferenceHandlers:
             if not outgoing.begun and not parting:
                 raise AttemptFailedError(_before_the_first_byte(error.outcome)) from error
             self._health.failed(lease.grant.instance, error.outcome)
+            self._runtime.heed(lease.grant.request, str(error))
             if outgoing.heard is not None and not parting:
                 raise AnswerBrokeError(_broken(exchange, lease, outgoing, passage, error)) from error
             if streams:

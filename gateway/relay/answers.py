@@ -68,6 +68,22 @@ def error_text(body: bytes) -> str:
     return str(error.get("message", error)) if isinstance(error, dict) else str(error)
 
 
+def error_at_end(tail: bytes) -> str:
+    """Return what the last frame of a stream says went wrong; empty when it says nothing of the kind.
+
+    `tail` is its end, which may begin in the middle of a frame. A text that a model wrote is inside of a
+    frame, so it is never taken for an error.
+    """
+    lines = [line.strip() for line in tail.splitlines() if line.strip()]
+    try:
+        told = json.loads(lines[-1].removeprefix(b"data:")) if lines else None
+    except ValueError:
+        return ""
+    return (
+        error_text(lines[-1].removeprefix(b"data:")) if isinstance(told, dict) and told.get("error") else ""
+    )
+
+
 def _tells_of_trouble(body: bytes) -> bool:
     said = error_text(body).lower()
     return any(text in said for text in _BROKEN_WORKER)

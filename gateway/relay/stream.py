@@ -9,8 +9,9 @@ scheduler.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from gateway.relay.answers import error_at_end
 from gateway.relay.outcome import Broken, StreamFailedError
 
 _TAIL_BYTES = 2048
@@ -136,7 +137,8 @@ async def pump(
     A stream that has brought its last frame is complete, however its connection ends.
 
     Raises:
-        StreamFailedError: the answer broke off, or ended without a mark although it `must_end` with one.
+        StreamFailedError: the answer broke off, or ended without a mark although it `must_end` with one. It
+            says what the last frame says went wrong, if that is an error.
     """
     try:
         async for chunk in chunks:
@@ -144,13 +146,21 @@ async def pump(
             if passed:
                 end.add(passed)
                 await write(passed)
-    except StreamFailedError:
+    except StreamFailedError as error:
         if must_end and end.seen:
             return
-        raise
+        raise _as_told(error, end) from error.__cause__
     rest, sent = passage.rest(), end.bytes_sent
     end.add(rest)
     if must_end and not end.seen:  # the rest is the stump of a frame
-        raise StreamFailedError(Broken(sent, "the answer ended without its last frame"))
+        raise _as_told(StreamFailedError(Broken(sent, "the answer ended without its last frame")), end)
     if rest:
         await write(rest)
+
+
+def _as_told(error: StreamFailedError, end: EndOfStream) -> StreamFailedError:
+    """Return the failure in the worker's own words if its last frame has some."""
+    said = error_at_end(end.tail)
+    if not said or not isinstance(error.outcome, Broken):
+        return error
+    return StreamFailedError(replace(error.outcome, why=said))

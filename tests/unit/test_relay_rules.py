@@ -136,6 +136,25 @@ async def test_stream_without_its_last_frame_is_a_failure() -> None:
     assert written == [b'{"done":false}\n']
 
 
+@pytest.mark.parametrize(
+    ("frames", "why"),
+    [
+        (b'{"response":"1"}\n{"error":"no memory"}\n', "no memory"),
+        (b'data: {"choices":[]}\n\ndata: {"error":{"message":"no memory"}}\n\n', "no memory"),
+        (b'event: error\ndata: {"type":"error","error":{"message":"no memory"}}\n\n', "no memory"),
+        (b'event: error\r\ndata: {"error":"no memory"}\r\n\r\n', "no memory"),
+        (b'{"error":"no memory"}\n{"response":"1"}\n', "the answer ended without its last frame"),
+        (b'{"response":"{\\"error\\":\\"no memory\\"}"}\n', "the answer ended without its last frame"),
+        (b'{"error":null,"response":"1"}\n', "the answer ended without its last frame"),
+        (b"event: error\n\n", "the answer ended without its last frame"),
+    ],
+)
+async def test_a_stream_that_ends_with_an_error_failed_for_what_that_says(frames: bytes, why: str) -> None:
+    """Whichever surface's shape it has; a text that looks like one is none."""
+    with pytest.raises(StreamFailedError, match=why):
+        await relay([frames], [])
+
+
 async def test_mark_inside_the_text_of_an_answer_does_not_count() -> None:
     """In a JSON text its quotes are escaped."""
     quoted = b'{"response":"\\"done\\":true","done":false}\n'
