@@ -20,7 +20,7 @@ import structlog
 from gateway.catalogues import Catalogues
 from gateway.doubts import Doubts
 from gateway.external.merging import merged
-from gateway.moves import Moves
+from gateway.moves import Moves, stuck_since
 from gateway.offers import disputed
 from gateway.roster import Held, ModelDetails, ModelRow, Roster, Target, instance_of
 from gateway.scheduling.names import Instance, Variant
@@ -82,8 +82,10 @@ class Fleet:
 
     def on_snapshot(self, snapshot: FleetSnapshot) -> None:
         """Take what the supervisor tells of its workers."""
-        self._own = snapshot
+        before, self._own = self._own, snapshot
         self._merge()
+        for instance in stuck_since(before, snapshot):
+            self.moves.give_up_stuck(instance)
 
     @property
     def own(self) -> FleetSnapshot | None:

@@ -1,7 +1,8 @@
-"""Where news of workers' ends and of their logs meet the runtime: memory that ran out, GPUs not found.
+"""Where news of workers' ends and of their logs meet the runtime: memory, lost GPUs, stuck loads.
 
-Decides nothing: `core/memory_kills.py` says what an end costs, `engines/symptoms.py` what a line means. The
-kernel's count is read when something died, and at no other time.
+Decides nothing: `core/memory_kills.py` says what an end costs, `engines/symptoms.py` what a line means and
+`core/stuck_loads.py` how many of them mean more. The kernel's count is read when something died, and at no
+other time.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import Final
 import structlog
 
 from supervisor.contract.fleet import DeviceKind, WorkerStatus
-from supervisor.core.fleet import given_bytes
+from supervisor.core.fleet import Note, given_bytes
 from supervisor.core.memory_kills import MemoryKills
+from supervisor.core.stuck_loads import StuckLoads
 from supervisor.engines.symptoms import Symptom, symptom_of
 from supervisor.host.kernel_kills import KernelKills
 from supervisor.host.logs import log_worker_line
@@ -34,6 +36,8 @@ class MemoryCare:
     kernel: KernelKills = field(default_factory=KernelKills)
     _kills: dict[str, MemoryKills] = field(default_factory=dict)
     """By worker."""
+    _stuck: dict[str, StuckLoads] = field(default_factory=dict)
+    """By worker."""
     _timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
 
     def cause_of_death(self, name: str, code: int) -> str:
@@ -51,11 +55,21 @@ class MemoryCare:
             self.runtime.condemn(name, f"{symptom}: see what `nvidia-smi` or `rocm-smi` says")
         elif symptom is Symptom.RUNNER_DIED and self.kernel.have_grown():
             self._killed(name)
+        elif symptom is Symptom.DEAD_RUNNER_ASKED:
+            self._asked_the_dead(name)
 
     def close(self) -> None:
         """Forget."""
         for timer in self._timers.values():
             timer.cancel()
+
+    def _asked_the_dead(self, name: str) -> None:
+        stuck = self._stuck.setdefault(name, StuckLoads())
+        if stuck.heard(asyncio.get_running_loop().time()):
+            _log.error(
+                "a load is stuck: it waits for a process that was killed while it started", worker=name
+            )
+            self.runtime.note(name, "loads", Note(stuck_loads=stuck.count))
 
     def _killed(self, name: str) -> None:
         status = self._status(name)

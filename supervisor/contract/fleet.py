@@ -88,6 +88,9 @@ class WorkerStatus(BaseModel):
     that others took, a GPU that throttles. Empty while all is well."""
     withheld_bytes: int = 0
     """How much less memory it has than it was given, while that lasts."""
+    stuck_loads: int = 0
+    """How often its log told that it waits for ever for a process that died while it started: a load that
+    is under way there when this grows comes to no end, and keeps others from beginning."""
 
 
 class FleetSnapshot(BaseModel):

@@ -23,6 +23,8 @@ class Note:
     """A sentence for people; empty when all is well."""
     withheld_bytes: int = 0
     """Memory that its models cannot have for now."""
+    stuck_loads: int = 0
+    """How many of its loads were found to come to no end."""
 
 
 def first_snapshot(boot_id: str, specs: Iterable[WorkerSpec], *, since_unix: float) -> FleetSnapshot:
@@ -55,6 +57,7 @@ def noted(status: WorkerStatus, notes: Iterable[Note]) -> WorkerStatus:
         "condition": "; ".join(note.text for note in told if note.text),
         "withheld_bytes": withheld,
         "memory_bytes": given_bytes(status) - withheld,
+        "stuck_loads": sum(note.stuck_loads for note in told),
     }
     return status.model_copy(update=update)
 

@@ -17,12 +17,14 @@ class Symptom(StrEnum):
 
     NO_GPU = "it found no GPU and would compute on the CPU"
     RUNNER_DIED = "a process that held a model died"
+    DEAD_RUNNER_ASKED = "it asks a process that a signal has ended"
 
 
 _SYMPTOMS: Final = (
     (Symptom.NO_GPU, re.compile(r'msg="inference compute" .*\blibrary=cpu\b')),
     (Symptom.RUNNER_DIED, re.compile(r'"event":\s*"runner_gone"|the runner died while it loaded the model')),
     (Symptom.RUNNER_DIED, re.compile(r'msg="llama runner terminated"|runner process has terminated')),
+    (Symptom.DEAD_RUNNER_ASKED, re.compile(r'msg="llama runner process no longer running"')),
 )
 """Source: discover/types.go and llm/server.go of Ollama 0.5 to 0.33; the embedded worker's own log."""
 

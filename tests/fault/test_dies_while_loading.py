@@ -18,6 +18,8 @@ import pytest
 
 from tests.support.aftermath import all_comes_back, ask_gateway
 from tests.support.corral import Corral, corral
+from tests.support.fake_ollama import FakeOllama
+from tests.support.gateway import gateway, until
 from tests.support.models import counting_model
 from tests.support.ollama_store import ENGINES
 from tests.support.supervisor import children_of
@@ -72,3 +74,19 @@ async def test_a_load_that_always_dies_is_told_and_hurts_nobody_else(running: Co
         assert isinstance(await ask(client, "sound"), str)
         await client.close()  # type: ignore[no-untyped-call]  # the library left it bare
     assert running.worker("w0")["incarnation"] == 1
+
+
+async def test_a_load_that_waits_for_a_dead_process_is_given_up(tmp_path: Path) -> None:
+    """An Ollama does so for ever, and loads nothing else meanwhile; its log tells, so the supervisor can.
+
+    The other model is loaded at once; the time of a load (`gateway.load_timeout`) is minutes.
+    """
+    worker = FakeOllama("w0", load_gate=asyncio.Event())
+    async with gateway(tmp_path, worker) as bench:
+        asked = asyncio.create_task(bench.post())
+        await until(lambda: worker.loading == 1, "it loads")
+        bench.publish(stuck_loads=1)
+        answer = await asked
+        worker.load_gate = None
+        assert (answer.status, "died while it started" in answer.text) == (500, True)
+        assert (await bench.post(model="other")).status == 200

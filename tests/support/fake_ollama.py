@@ -221,8 +221,10 @@ class FakeOllama:
         if model in self.loaded and self.options.get(model, {}) != options:
             self.offences.append(f"load of {model} with {options} in the place of {self.options.get(model)}")
         self.loading += 1
-        await (self.load_gate.wait() if self.load_gate else asyncio.sleep(0))
-        self.loading -= 1
+        try:
+            await (self.load_gate.wait() if self.load_gate else asyncio.sleep(0))
+        finally:
+            self.loading -= 1
         self.loads.append(model)
         self.load_options.append(options)
         if self.load_errors:
