@@ -13,17 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from gateway import host
 from gateway.app import Ports, serve
 from gateway.commands.settings import SettingsError, directory_of, learned_file_of, read_config
-from gateway.standard_error import taker
 from supervisor.contract.command import EXIT_OK, EXIT_USAGE
-from supervisor.contract.config import Config, LogConfig
-from supervisor.contract.log_stream import LogStream
-from supervisor.contract.logs import settings, style_of
+from supervisor.contract.config import Config
 from supervisor.contract.runtime_dir import ENDPOINT
+from supervisor.contract.shell.log_setup import configure
 
 HELP: Final = "serve external workers alone, without a supervisor"
 _BACKLOG: Final = 2048
@@ -99,7 +95,7 @@ def _endpoint_told(file: Path, url: str) -> Iterator[None]:
 
 
 def _serve(config: Config, ports: Ports, greet: Callable[[], None]) -> int:
-    _configure_log(config.log)
+    configure(config.log)
     with asyncio.Runner(loop_factory=host.loop_factory()) as runner:
         runner.run(serve(config, ports, greet))
     return EXIT_OK
@@ -132,11 +128,3 @@ def _greet(url: str) -> None:
 
 def _say_nothing() -> None:
     """The supervisor greets."""
-
-
-def _configure_log(log: LogConfig) -> None:
-    # A line and its end in one write: the supervisor writes to the same place.
-    terminal = sys.stderr is not None and sys.stderr.isatty()
-    stream = LogStream(taker(), style_of(log, terminal=terminal))
-    factory = structlog.WriteLoggerFactory(stream.as_file())
-    structlog.configure(logger_factory=factory, **settings(log, terminal=terminal))

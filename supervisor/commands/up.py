@@ -18,12 +18,12 @@ from typing import Final
 
 from supervisor import app
 from supervisor.contract.command import EXIT_USAGE
+from supervisor.contract.shell.log_setup import configure
 from supervisor.contract.yaml_config import ConfigError
 from supervisor.engines.registry import ENGINES
 from supervisor.host.directory import DirectoryError, RuntimeDirectory, claim
 from supervisor.host.inherited import keep, passed_sockets, take_listener
 from supervisor.host.listener import ListenError, PortTakenError, open_listener, open_next_free
-from supervisor.host.logs import configure
 from supervisor.host.notify import NotifySocket, notify_socket
 from supervisor.preflight import Preflight, preflight
 

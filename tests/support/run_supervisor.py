@@ -13,12 +13,12 @@ from pathlib import Path
 
 from supervisor.app import Setup, run
 from supervisor.contract.config import Config, LogConfig
+from supervisor.contract.shell.log_setup import configure
 from supervisor.core.backoff import RestartPolicy
 from supervisor.core.spec import WorkerSpec
 from supervisor.core.worker import Timings
 from supervisor.host.directory import claim
 from supervisor.host.listener import open_listener
-from supervisor.host.logs import configure
 from supervisor.host.pulse import Beat
 from tests.support.fake_engine import FakeEngine, fake_spec
 

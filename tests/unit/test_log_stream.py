@@ -10,11 +10,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from gateway.standard_error import taker as gateway_taker
 from supervisor.contract.log_stream import LogStream
-from supervisor.host.standard_error import taker as supervisor_taker
-
-TAKERS = [supervisor_taker, gateway_taker]
+from supervisor.contract.shell.standard_error import taker
 
 
 @dataclass
@@ -80,8 +77,7 @@ def filled(take: Callable[[bytes], int]) -> int:
     return total
 
 
-@pytest.mark.parametrize("taker", TAKERS)
-def test_a_pipe_that_nobody_reads_never_blocks(taker: type) -> None:
+def test_a_pipe_that_nobody_reads_never_blocks() -> None:
     """And who shares it stays as it was: a shell does not expect O_NONBLOCK."""
     reading, writing = os.pipe()
     take = taker(writing)
@@ -97,8 +93,7 @@ def test_a_pipe_that_nobody_reads_never_blocks(taker: type) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it is for a process's life
-@pytest.mark.parametrize("taker", TAKERS)
-def test_a_socket_that_nobody_reads_never_blocks(taker: type) -> None:
+def test_a_socket_that_nobody_reads_never_blocks() -> None:
     """The journal of systemd is one."""
     journal, ours = socket.socketpair()
     assert filled(taker(ours.fileno())) > 0
@@ -107,8 +102,7 @@ def test_a_socket_that_nobody_reads_never_blocks(taker: type) -> None:
     ours.close()
 
 
-@pytest.mark.parametrize("taker", TAKERS)
-def test_a_full_disk_is_an_error_and_nothing_else(taker: type) -> None:
+def test_a_full_disk_is_an_error_and_nothing_else() -> None:
     """`/dev/full` is the smallest one."""
     full = os.open("/dev/full", os.O_WRONLY)
     stream = LogStream(taker(full), "json")

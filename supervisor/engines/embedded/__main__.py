@@ -16,6 +16,7 @@ from aiohttp import web
 from supervisor.contract.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from supervisor.contract.log_stream import LogStream
 from supervisor.contract.logs import processors
+from supervisor.contract.shell.standard_error import taker
 from supervisor.engines.embedded.app import make_app
 from supervisor.engines.embedded.leases import Leases
 from supervisor.engines.embedded.residency import Residency
@@ -23,7 +24,6 @@ from supervisor.engines.embedded.runners import usable_threads
 from supervisor.engines.embedded.settings import Settings, SettingsError, parse_settings
 from supervisor.engines.embedded.upstream import open_session
 from supervisor.engines.embedded.worker import Starter, Worker
-from supervisor.host.standard_error import taker
 from supervisor.models.digests import Digests, cache_directory
 from supervisor.models.directory import Directory, Report
 from supervisor.models.library import Library

@@ -1,8 +1,8 @@
-"""Standard error as somewhere to write to without ever waiting for who reads it, for the gateway's log.
+"""Standard error as somewhere to write to without ever waiting for who reads it.
 
 A pipe that nobody empties blocks whoever writes; so does a terminal that was stopped with Ctrl-S. Setting
-O_NONBLOCK would set it for everybody who shares the descriptor, the supervisor among them, so the same pipe
-or terminal is opened once more. (The supervisor has the same in its host room: neither imports the other.)
+O_NONBLOCK would set it for everybody who shares the descriptor, a shell or the supervisor among them, so the
+same pipe or terminal is opened once more. Must not know what is written.
 """
 
 from __future__ import annotations
