@@ -369,6 +369,31 @@ def test_other_workers_see_a_change_at_once(tmp_path: Path, shop: Registry, weig
         assert second.post("/api/chat", model="mine", messages=[]).status == 404
 
 
+def test_what_was_replaced_by_another_worker_is_told_apart_and_can_be_unloaded(
+    tmp_path: Path, weights: Path
+) -> None:
+    """A list that gave old weights the new digest would hide them for ever: a copy's name reaches them."""
+    with (
+        embedded_worker(tmp_path, OLLAMA_MODELS=tmp_path / "store") as first,
+        embedded_worker(made(tmp_path / "second"), OLLAMA_MODELS=tmp_path / "store") as second,
+    ):
+        old = created(first, "mine", weights)
+        assert says(second, "mine")
+        before = [row["digest"] for row in second.get("/api/ps")["models"]]
+        assert first.post("/api/copy", source="mine", destination="old").status == 200
+        changed = made(tmp_path / "elsewhere") / "count.gguf"
+        changed.write_bytes(weights.read_bytes() + bytes(32))
+        new = created(first, "mine", changed)
+        assert [row["digest"] for row in second.get("/api/ps")["models"]] == before
+        assert says(second, "mine")
+        assert {row["weights"] for row in second.get("/api/ps")["models"]} == {old, new}
+        assert second.post("/api/generate", model="old", keep_alive=0).status == 200
+        wait_until(lambda: len(second.runners()) == 1, "the old weights are gone")
+        assert [row["weights"] for row in second.get("/api/ps")["models"]] == [new]
+        assert second.post("/api/generate", model="mine", keep_alive=0).status == 200
+        wait_until(lambda: second.runners() == [], "and the new ones")
+
+
 def made(path: Path) -> Path:
     """Make a directory."""
     path.mkdir()

@@ -103,9 +103,17 @@ class Leases:
         self._act([*self._core.left(ask.id, self._now()), *self._core.arrived(ask, self._now())])
         return await self._futures[ask.id]
 
-    def unload(self, model: str) -> None:
+    def unload(self, model: str, weights: str) -> None:
         """Let the model go as soon as nobody uses it."""
-        self._act(self._core.unload(model, self._now()))
+        self._act(self._core.unload(model, weights, self._now()))
+
+    def named(self, model: str, weights: str) -> list[Runner]:
+        """Return the runner over these weights if it was asked for under that name."""
+        return [
+            r.runner
+            for r in self.rows()
+            if r.resident.variant.weights == weights and model in r.resident.names
+        ]
 
     def rows(self) -> list[Row]:
         """Return the models that are loaded and ready."""

@@ -59,10 +59,10 @@ class ListingRoutes:
 
         Names that share a runner have a row each, with the same weights.
         """
-        models = {model.name.key: model for model in await self._worker.models()}
+        await self._worker.models()  # so that the digests are known
         rows = sorted(self._worker.leases.rows(), key=lambda row: -row.resident.expires_at)
-        listed = [(row, models.get(name)) for row in rows for name in row.resident.names]
-        return json_response({"models": [self._ps_row(r, m) for r, m in listed if m is not None]})
+        listed = [(row, model) for row in rows for model in self._worker.served_as(row.resident)]
+        return json_response({"models": [self._ps_row(row, model) for row, model in listed]})
 
     def _ps_row(self, row: Row, model: ModelFile) -> dict[str, Any]:
         resident = row.resident

@@ -102,7 +102,7 @@ async def answer_frames(worker: Worker, call: Call) -> AsyncGenerator[Frame]:
     """
     keep_alive_s = keep_alive_of(call.body)
     if call.empty and keep_alive_s == 0:
-        worker.leases.unload(call.model.name.key)
+        worker.unload(call.model)
         yield call.framer.empty("unload", _now())
         return
     _check(call)

@@ -211,14 +211,14 @@ class Residency:
             resident.busy.clear()
         return list(self._settle(now))
 
-    def unload(self, model: str, now: float) -> list[Effect]:
-        """Somebody asked for the model to go as soon as nobody uses it.
+    def unload(self, model: str, weights: str, now: float) -> list[Effect]:
+        """Somebody asked for the model to go as soon as nobody uses it, under whatever name it was loaded.
 
         While another name over the same weights is in use, only this name goes.
         """
-        resident = next((r for r in self._residents.values() if model in r.names), None)
+        resident = self._residents.get(weights)
         if resident is not None and any(name != model for name in resident.busy.values()):
-            resident.names.remove(model)
+            resident.names = [name for name in resident.names if name != model]
         elif resident is not None:
             resident.keep_alive_s = 0.0
         return list(self._settle(now))

@@ -28,6 +28,7 @@ from supervisor.engines.embedded.worker import Worker
 from supervisor.models.blob_files import Draft, WrongDigestError
 from supervisor.models.creation import Wish, plan_creation
 from supervisor.models.manifest import digest_of
+from supervisor.models.model import ModelFile
 from supervisor.models.store_files import StoreFiles
 
 _CREATED: Final = 201
@@ -110,12 +111,14 @@ class StoreRoutes:
         if not text:
             raise ApiError(BAD_REQUEST, wire.MODEL_REQUIRED)
         name = asked.name_of(text, f'name "{text}" is invalid')
+        model = self._worker.library.find(name.key)
         with self._writing():
             try:
                 digests = await self._forget(name)
             except FileNotFoundError as error:
                 raise ApiError(NOT_FOUND, wire.model_not_found(text)) from error
-            await self._unload(name)
+            if model is not None:
+                await self._unload(model)
             await in_thread(self._files.remove_unused, digests)
         return web.Response()
 
@@ -132,11 +135,9 @@ class StoreRoutes:
         known = await in_thread(self._files.canonical, name)
         return await in_thread(self._files.remove, known)
 
-    async def _unload(self, name: ModelName) -> None:
+    async def _unload(self, model: ModelFile) -> None:
         """Let the model go here, and wait for it unless requests keep it."""
-        leases = self._worker.leases
-        leases.unload(name.key)
-        gone = [row.runner.gone.wait() for row in leases.rows() if name.key in row.resident.names]
+        gone = [runner.gone.wait() for runner in self._worker.lost_name(model)]
         with suppress(TimeoutError):
             async with asyncio.timeout(_UNLOAD_S):
                 await asyncio.gather(*gone)
@@ -194,15 +195,12 @@ class StoreRoutes:
     @contextmanager
     def _replacing(self, name: ModelName) -> Iterator[None]:
         """Write to a name; if another model had it that is loaded here, it goes when nobody uses it."""
-        before = self._weights(name)
+        before = self._worker.library.find(name.key)
         with self._writing():
             yield
-        if before not in (None, self._weights(name)):
-            self._worker.leases.unload(name.key)
-
-    def _weights(self, name: ModelName) -> str | None:
-        model = self._worker.library.find(name.key)
-        return None if model is None else model.id.path
+        after = self._worker.library.find(name.key)
+        if before is not None and (after is None or after.id.path != before.id.path):
+            self._worker.lost_name(before)
 
 
 def _digest(told: str) -> str:

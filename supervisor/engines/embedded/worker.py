@@ -20,7 +20,7 @@ from supervisor.engines.embedded.bodies import go_type
 from supervisor.engines.embedded.failures import BAD_REQUEST, INTERNAL, ApiError
 from supervisor.engines.embedded.leases import Leases
 from supervisor.engines.embedded.options import check_options
-from supervisor.engines.embedded.residency import Ask, Load, Variant
+from supervisor.engines.embedded.residency import Ask, Load, Resident, Variant
 from supervisor.engines.embedded.runners import Order, Runner, spawn
 from supervisor.engines.embedded.settings import Settings
 from supervisor.engines.embedded.upstream import Upstream
@@ -44,6 +44,8 @@ class Worker:
     session: aiohttp.ClientSession
     _weights_in: dict[tuple[str, str], str] = field(default_factory=dict)
     """By file and its state: what is in it, of those that were asked for."""
+    _asked_as: dict[tuple[str, str], ModelFile] = field(default_factory=dict)
+    """By file and name: the model when it was last asked for; the name may stand for another one by now."""
 
     def find(self, name: str) -> ModelFile | None:
         """Return the model of that name, or None.
@@ -107,6 +109,8 @@ class Worker:
             text = f"{model.name.short} has an adapter, which this engine cannot apply; use the engine ollama"
             raise ApiError(INTERNAL, text)
         context_length, slots = self.context_length(model, options), self.settings.num_parallel
+        variant = Variant(*self._file(model), context_length)
+        self._asked_as[variant.weights, model.name.key] = model
         need = estimate(
             size_bytes=model.id.size_bytes,
             model_info=model.facts.info,
@@ -116,7 +120,7 @@ class Worker:
         return Ask(
             id=self.leases.next_id(),
             model=model.name.key,
-            variant=Variant(*self._file(model), context_length),
+            variant=variant,
             slots=slots,
             need_bytes=need.total_bytes,
             keep_alive_s=keep_alive_s,
@@ -127,6 +131,21 @@ class Worker:
     ) -> AbstractAsyncContextManager[Runner]:
         """Wait for a slot of the model and hold it."""
         return self.leases.lease(self.ask(model, options, keep_alive_s))
+
+    def unload(self, model: ModelFile) -> None:
+        """Let the model go as soon as nobody uses it, under whatever name it was loaded."""
+        self.leases.unload(model.name.key, self._file(model)[0])
+
+    def lost_name(self, model: ModelFile) -> list[Runner]:
+        """Let go what was loaded under a name that has been taken from the model; return what has to end."""
+        key, weights = model.name.key, self._file(model)[0]
+        if self.leases.named(key, weights):
+            self.leases.unload(key, weights)
+        return self.leases.named(key, weights)
+
+    def served_as(self, resident: Resident) -> list[ModelFile]:
+        """Return what a runner was loaded and asked for as, one for each name."""
+        return [self._asked_as[resident.variant.weights, name] for name in resident.names]
 
     def upstream(self, runner: Runner) -> Upstream:
         """Return the way to talk to a runner."""

@@ -124,7 +124,7 @@ def test_a_runner_that_died_is_loaded_again_for_those_who_wait(core: Residency) 
 def test_unload_waits_for_the_request_that_computes(core: Residency) -> None:
     """Then it goes without another word."""
     loaded(core, ask(0))
-    assert core.unload("a", 1.0) == []
+    assert core.unload("a", "a", 1.0) == []
     assert core.left(AskId(0), 2.0) == [Unload(FIRST, "expired")]
 
 
@@ -151,7 +151,18 @@ def test_unload_of_a_name_leaves_the_runner_to_the_other_names_requests(core: Re
     core.loaded(FIRST, 10, 0.0)
     core.left(AskId(0), 1.0)
     core.arrived(ask(1, "b", weights="w"), 2.0)
-    assert core.unload("a", 3.0) == []
+    assert core.unload("a", "w", 3.0) == []
     assert [r.names for r in core.residents] == [["b"]]
     assert core.left(AskId(1), 4.0) == []
-    assert core.unload("b", 5.0) == [Unload(FIRST, "expired")]
+    assert core.unload("b", "w", 5.0) == [Unload(FIRST, "expired")]
+
+
+def test_unload_finds_the_runner_by_its_weights(core: Residency) -> None:
+    """Its name may stand for other weights by now, which have a runner of their own."""
+    core.max_loaded = 2
+    for number, weights in enumerate(("old", "new")):
+        core.arrived(ask(number, "a", weights=weights), 0.0)
+        core.loaded((FIRST, SECOND)[number], 10, 0.0)
+        core.left(AskId(number), 1.0)
+    assert core.unload("a", "new", 2.0) == [Unload(SECOND, "expired")]
+    assert core.unload("a copy of the old one", "old", 3.0) == [Unload(FIRST, "expired")]

@@ -145,7 +145,7 @@ class ResidencyMachine(RuleBasedStateMachine):
     @rule(model=st.sampled_from(sorted(NEED)))
     def unload(self, model: str) -> None:
         """Somebody wants a model gone."""
-        self.apply(self.core.unload(model, self.now))
+        self.apply(self.core.unload(model, model, self.now))
 
     @invariant()
     def limits_hold(self) -> None:
