@@ -23,6 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from supervisor.contract.values import (
     Cores,
+    Directory,
     Env,
     GpuId,
     KeepAlive,
@@ -273,16 +274,16 @@ class Config(_Section):
     """`none`, in so many words, lets everybody who reaches the port use it."""
     listen: Listen = "127.0.0.1:11434"
     """HOST:PORT for clients. Beyond loopback only together with `auth: none`."""
-    runtime_dir: str | None = None
+    runtime_dir: Directory | None = None
     """Directory for sockets. Default: $RUNTIME_DIRECTORY, else $XDG_RUNTIME_DIR/corral, else /run/corral for
     root and /tmp/corral-UID for others."""
-    store: str | None = None
+    store: Directory | None = None
     """The model store in Ollama's layout, for workers of either engine: pulled and created models go there.
     Default: $OLLAMA_MODELS, else ~/.ollama/models, else that of the installed service."""
-    gguf_dir: str | None = None
+    gguf_dir: Directory | None = None
     """Directory of GGUF files for the embedded engine; nothing is written there, but deleting such a model
     deletes its file. Default: Corral's own, $XDG_DATA_HOME/corral/models."""
-    state_dir: str | None = None
+    state_dir: Directory | None = None
     """Directory of what the gateway has learned (load times, speeds, how often a model is asked for), kept
     across restarts. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/corral, else /var/lib/corral for root and
     ~/.local/state/corral for others. Machines that share a home directory need one each."""

@@ -195,6 +195,12 @@ def _check_variable_text(text: str) -> str:
     return text
 
 
+def _check_path(value: str) -> str:
+    if not value or "\0" in value:
+        raise ValueError(f"{shown(value)} can be no directory's path: write one, or remove the key")
+    return value
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches a server that listens there."""
     try:
@@ -272,6 +278,7 @@ SizeBytes = Annotated[int, BeforeValidator(parse_size), _number_or_text("integer
 Memory = Annotated[str, BeforeValidator(_check_memory), _text(f"^(auto|[0-9]{{1,3}}%|{_SIZE_TEXT})$")]
 ModelNameText = Annotated[str, AfterValidator(_check_model_name)]
 Listen = Annotated[str, AfterValidator(check_listen), _text(r"^.+:[0-9]{1,5}$")]
+Directory = Annotated[str, AfterValidator(_check_path), _text("^.+$")]
 Origin = Annotated[str, AfterValidator(_check_origin), _text(r"^(\*|[a-z][a-z0-9+.-]*://[^/]+)$")]
 WorkerUrl = Annotated[str, AfterValidator(_check_url), _text("^https?://[^/]+/?$")]
 Slots = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from supervisor.contract.config import Config
 from supervisor.contract.yaml_config import ConfigError, ConfigMistake, ConfigSource, parse_source
@@ -10,6 +11,8 @@ from supervisor.contract.yaml_tree import Tree
 
 NO_FILE = "the defaults"
 """What mistakes name where there is no file."""
+_LONGEST_BYTES: Final = 4 * 2**20
+"""Far beyond any configuration; a model's file, or a device that never ends, is not read into memory."""
 
 
 def load_config(path: Path | None) -> Config:
@@ -34,10 +37,16 @@ def load_source(path: Path | None) -> ConfigSource:
 
 def _read(path: Path) -> str:
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(_LONGEST_BYTES + 1)
     except OSError as error:
         reason = f"the file cannot be read: {error.strerror}"
         raise ConfigError([ConfigMistake(str(path), None, "", reason)]) from error
+    if len(content) > _LONGEST_BYTES:
+        reason = (
+            f"is longer than {_LONGEST_BYTES // 2**20} MiB and can be no configuration: name another file"
+        )
+        raise ConfigError([ConfigMistake(str(path), None, "", reason)])
     try:
         return content.decode()
     except UnicodeDecodeError as error:

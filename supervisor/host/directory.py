@@ -31,7 +31,11 @@ class RuntimeDirectory:
     _lock_fd: int
 
     def write_endpoint(self, url: str) -> None:
-        """Tell scripts where clients connect; a reader sees all of it or nothing."""
+        """Tell scripts where clients connect; a reader sees all of it or nothing.
+
+        Raises:
+            OSError: there is no room for it.
+        """
         fresh = self.path / f".{ENDPOINT}"
         fresh.write_text(f"{url}\n")
         fresh.replace(self.path / ENDPOINT)
@@ -52,10 +56,11 @@ class RuntimeDirectory:
 
     def release(self) -> None:
         """Give the directory up; who had sockets in it has ended, killed or not."""
-        for name in self.path.glob("*.sock"):
-            name.unlink(missing_ok=True)
-        (self.path / ENDPOINT).unlink(missing_ok=True)
-        (self.path / ACCEPTED).unlink(missing_ok=True)
+        for socket in self.path.glob("*.sock"):
+            socket.unlink(missing_ok=True)
+        for name in (ENDPOINT, ACCEPTED):
+            (self.path / name).unlink(missing_ok=True)
+            (self.path / f".{name}").unlink(missing_ok=True)  # for which there was no room
         os.close(self._lock_fd)
 
 
@@ -71,9 +76,9 @@ def claim(path: Path) -> RuntimeDirectory:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_owner(path)
         lock_fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        _take(path, lock_fd)
     except OSError as error:
         raise DirectoryError(f"{path}: {error.strerror}: set another `runtime_dir`") from error
-    _take(path, lock_fd)
     (path / ENDPOINT).unlink(missing_ok=True)  # of one that was killed
     return RuntimeDirectory(path, lock_fd)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.contract.runtime_dir import LOCK
 from supervisor.host.directory import DirectoryError, claim
 
 
@@ -44,6 +45,13 @@ def test_a_path_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:
     """Rather than failing when the socket is made."""
     with pytest.raises(DirectoryError, match="too long"):
         claim(tmp_path / ("x" * 100))
+
+
+def test_a_directory_whose_lock_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    """In words, as everything that keeps Corral from starting: on a full disk, say."""
+    (tmp_path / LOCK).symlink_to("/dev/full")
+    with pytest.raises(DirectoryError, match="Invalid argument: set another `runtime_dir`"):
+        claim(tmp_path)
 
 
 def test_an_endpoint_of_a_killed_supervisor_is_removed(tmp_path: Path) -> None:

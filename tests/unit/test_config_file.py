@@ -72,6 +72,11 @@ gateway:
             "1: num_parallel: is not known here; it belongs under worker_defaults, workers[] or external[]",
         ),
         ("store: 5", '1: store: must be a text, not 5: put it into quotes, "5"'),
+        ("store: ''", '1: store: "" can be no directory\'s path: write one, or remove the key'),
+        (
+            'gguf_dir: "a\\0b"',
+            '1: gguf_dir: "a\\u0000b" can be no directory\'s path: write one, or remove the key',
+        ),
         ("workers: 5", "1: workers: must be auto or a list of workers, not 5"),
         ("workers: manual", '1: workers: must be auto or a list of workers, not "manual"'),
         ("workers: []", "1: workers: is an empty list: write at least one worker, or auto"),
@@ -241,6 +246,12 @@ def test_a_file_that_cannot_be_read_is_a_mistake_like_others(tmp_path: Path) -> 
     file.write_bytes(b"log: {}\nstore: \xff\n")
     with pytest.raises(ConfigError, match=r"c\.yaml:2: the byte 0xff is no UTF-8"):
         load_config(file)
+
+
+def test_what_is_far_too_long_for_a_configuration_is_not_read_to_its_end() -> None:
+    """As when the name of a device or a model's file stands there: memory would run out."""
+    with pytest.raises(ConfigError, match="/dev/zero: is longer than 4 MiB and can be no configuration"):
+        load_config(Path("/dev/zero"))
 
 
 def test_without_a_file_everything_has_its_default() -> None:
