@@ -110,5 +110,5 @@ def _help_line(entry: EntryPoint) -> str:
 
 def _unknown(name: str, commands: Mapping[str, EntryPoint]) -> str:
     close = get_close_matches(name, commands, n=1)
-    guess = f"did you mean {close[0]}? " if close else ""
-    return f"corral: there is no command {name!r}; {guess}Commands: {', '.join(sorted(commands))}\n"
+    guess = f"; did you mean {close[0]}?" if close else "."
+    return f"corral: there is no command {name!r}{guess} Commands: {', '.join(sorted(commands))}\n"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from gateway.commands.settings import directory_of, read_config
+from gateway.commands.settings import SettingsError, directory_of, read_config
+from supervisor.contract.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE, add_place_arguments
 from supervisor.contract.runtime_dir import GATEWAY_SOCKET
 
 
@@ -19,9 +23,24 @@ class NobodyAnswersError(Exception):
 
 def add_socket_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare how the socket is found."""
-    parser.add_argument("-c", "--config", metavar="FILE", help="the file that `corral up` was started with")
-    parser.add_argument("--runtime-dir", metavar="DIR", help="where its sockets are (default: the file's)")
+    add_place_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON for scripts")
+
+
+def show_answer(
+    args: argparse.Namespace, command: str, path: str, in_words: Callable[[Any], Iterable[str]]
+) -> int:
+    """Print the answer to a GET, as JSON or in the lines of `in_words`, and return the exit code."""
+    try:
+        _, answer = ask_gateway(args, path)
+    except SettingsError as error:
+        print(f"corral {command}: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except NobodyAnswersError as error:
+        print(f"corral {command}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    print(json.dumps(answer, indent=2) if args.json else "\n".join(in_words(answer)))
+    return EXIT_OK
 
 
 def ask_gateway(args: argparse.Namespace, path: str) -> tuple[int, dict[str, Any]]:

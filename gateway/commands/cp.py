@@ -7,8 +7,7 @@ import json
 
 import ollama
 
-from gateway.commands.endpoint import add_endpoint_arguments
-from gateway.commands.store_client import with_client
+from gateway.commands.endpoint import add_endpoint_arguments, with_client
 from supervisor.contract.command import EXIT_OK
 
 HELP = "give a model a second name"

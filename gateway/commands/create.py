@@ -11,11 +11,11 @@ from typing import Any, Final
 import httpx
 import ollama
 
-from gateway.commands.endpoint import add_endpoint_arguments, url_of
+from gateway.commands.endpoint import add_endpoint_arguments, url_of, with_client
+from gateway.commands.progress import follow
 from gateway.commands.progress_bar import ProgressBar
 from gateway.commands.settings import SettingsError
 from gateway.commands.sizes import size_in_words
-from gateway.commands.store_client import follow, with_client
 from gateway.store.modelfile import Modelfile, ModelfileError, parse_modelfile
 from supervisor.contract.command import EXIT_OK
 
@@ -69,7 +69,9 @@ def _wanted(args: argparse.Namespace) -> tuple[Modelfile, Path]:
     file = Path(args.file)
     try:
         return parse_modelfile(file.read_text(encoding="utf-8")), file.parent
-    except (OSError, UnicodeDecodeError, ModelfileError) as error:
+    except OSError as error:
+        raise SettingsError(f"{file}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, ModelfileError) as error:
         raise SettingsError(f"{file}: {error}") from error
 
 

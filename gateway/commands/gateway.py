@@ -16,7 +16,7 @@ from typing import Final
 from gateway import host
 from gateway.app import Ports, serve
 from gateway.commands.settings import SettingsError, directory_of, learned_file_of, read_config
-from supervisor.contract.command import EXIT_OK, EXIT_USAGE
+from supervisor.contract.command import EXIT_OK, EXIT_USAGE, greeting
 from supervisor.contract.config import Config
 from supervisor.contract.runtime_dir import ENDPOINT
 from supervisor.contract.shell.log_setup import configure
@@ -29,14 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("-c", "--config", metavar="FILE", help="the configuration; without it all defaults")
     parser.add_argument("--runtime-dir", metavar="DIR", help="where the sockets are (default: the file's)")
-    parser.add_argument(
+    given = parser.add_argument_group("given by `corral up`, which starts its gateways with them")
+    given.add_argument(
         "--accepted", metavar="COPY", help="read this copy of the configuration, which was found right"
     )
-    parser.add_argument("--fd", type=int, metavar="N", help="an inherited listening socket")
-    parser.add_argument(
+    given.add_argument("--fd", type=int, metavar="N", help="an inherited listening socket")
+    given.add_argument(
         "--generation", type=int, default=1, metavar="N", help="which of the supervisor's gateways this is"
     )
-    parser.add_argument(
+    given.add_argument(
         "--kept", action="store_true", help="the inherited socket outlives the supervisor: systemd keeps it"
     )
 
@@ -71,7 +72,9 @@ def _serve_alone(
     """Front the external workers of the file; whoever gives no socket is no supervisor."""
     if not config.external:
         where = file or "the defaults"
-        raise SettingsError(f"{where}: nothing to serve: write external workers, or run corral up")
+        raise SettingsError(
+            f"{where}: no `external` workers to serve: write some, or let `corral up` start workers"
+        )
     if config.workers not in ("auto", ()):
         print(
             "corral gateway: the `workers` of the file are not started; corral up does that", file=sys.stderr
@@ -121,9 +124,7 @@ def _url_of(listener: socket.socket) -> str:
 
 def _greet(url: str) -> None:
     with suppress(OSError):  # nobody reads it, or the disk is full: the work goes on
-        print(
-            f"Corral is ready: {url}  (try: OLLAMA_HOST={url.removeprefix('http://')} ollama ls)", flush=True
-        )
+        print(greeting(url), flush=True)
 
 
 def _say_nothing() -> None:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
 
-from gateway.commands.endpoint import add_endpoint_arguments, url_of
-from gateway.commands.settings import SettingsError
+from gateway.commands.endpoint import add_endpoint_arguments, attempt
 from gateway.commands.sizes import size_in_words
-from supervisor.contract.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE
+from supervisor.contract.command import EXIT_OK
+from supervisor.contract.shell import terminal
 from supervisor.contract.table import table
 
 HELP = "list the models that are served and the workers that hold them"
 
 _HEAD = ("NAME", "DIGEST", "SIZE", "FAMILY", "PARAMETERS", "QUANTIZATION", "LOADED ON")
+_SPARE = ("DIGEST", "FAMILY", "QUANTIZATION")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,17 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Ask the running Corral and print."""
-    try:
-        url = url_of(args)
-        tags, resident = _get(url, "/api/tags"), _get(url, "/api/ps")
-    except SettingsError as error:
-        print(f"corral models: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except httpx.HTTPError as error:
-        print(f"corral models: {error}", file=sys.stderr)
-        return EXIT_FAILED
+    return attempt(args, "models", lambda url: _show(url, as_json=args.json))
+
+
+def _show(url: str, *, as_json: bool) -> int:
+    tags, resident = _get(url, "/api/tags"), _get(url, "/api/ps")
     models = [{**row, "loaded_on": holders(row, resident)} for row in tags["models"]]
-    print(json.dumps({"models": models}, indent=2) if args.json else "\n".join(_lines(models)))
+    print(json.dumps({"models": models}, indent=2) if as_json else "\n".join(_lines(models)))
     return EXIT_OK
 
 
@@ -59,7 +55,7 @@ def _lines(models: list[dict[str, Any]]) -> Iterator[str]:
     if not models:
         yield "No model is there yet."
         return
-    yield from table([_HEAD, *(_cells(model) for model in models)])
+    yield from table([_HEAD, *map(_cells, models)], width=terminal.width(), spare=_SPARE)
 
 
 def _cells(model: Mapping[str, Any]) -> tuple[str, ...]:

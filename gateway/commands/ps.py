@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from gateway.commands.admin_socket import NobodyAnswersError, add_socket_arguments, ask_gateway
-from gateway.commands.settings import SettingsError
+from gateway.commands.admin_socket import add_socket_arguments, show_answer
 from gateway.commands.sizes import size_in_words
-from supervisor.contract.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE
+from supervisor.contract.shell import terminal
 from supervisor.contract.table import table
 
 HELP = "show workers, loaded models, busy slots and queues"
@@ -25,25 +22,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Ask and print."""
-    try:
-        _, fleet = ask_gateway(args, "/corral/fleet")
-    except SettingsError as error:
-        print(f"corral ps: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except NobodyAnswersError as error:
-        print(f"corral ps: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    print(json.dumps(fleet, indent=2) if args.json else "\n".join(_lines(fleet)))
-    return EXIT_OK
+    return show_answer(args, "ps", "/corral/fleet", _lines)
 
 
+_SPARE = ("DIGEST", "CONTEXT", "CPU/GPU", "SIZE", "UNTIL")
 _HEAD = ("WORKER", "DEVICE", "STATE", "MODEL", "DIGEST", "SIZE", "CPU/GPU", "CONTEXT", "SLOTS", "UNTIL")
 
 
 def _lines(fleet: dict[str, Any]) -> Iterator[str]:
     now = datetime.now(UTC)
     rows = [row for worker in fleet["workers"] for row in _worker_rows(worker, now)]
-    yield from table([_HEAD, *rows])
+    yield from table([_HEAD, *rows], width=terminal.width(), spare=_SPARE)
     waiting = fleet["queue"]
     yield ""
     yield "Queue: " + (", ".join(f"{q['model']} {q['waiting']}" for q in waiting) if waiting else "empty")

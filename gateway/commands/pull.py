@@ -6,8 +6,8 @@ import argparse
 
 import ollama
 
-from gateway.commands.endpoint import add_endpoint_arguments
-from gateway.commands.store_client import follow, with_client
+from gateway.commands.endpoint import add_endpoint_arguments, with_client
+from gateway.commands.progress import follow
 from supervisor.contract.command import EXIT_OK
 
 HELP = "fetch a model from a registry"

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
-from gateway.commands.admin_socket import NobodyAnswersError, add_socket_arguments, ask_gateway
-from gateway.commands.settings import SettingsError
-from supervisor.contract.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE
+from gateway.commands.admin_socket import add_socket_arguments, show_answer
+from supervisor.contract.shell import terminal
 from supervisor.contract.table import table
 
 HELP = "show the requests that wait, their places in line and when they may begin"
 
 _HEAD: Final = ("REQUEST", "MODEL", "TENANT", "PLACE", "WAITED", "STARTS IN", "WAITS FOR")
+_SPARE: Final = ("TENANT", "WAITED")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,23 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Ask and print."""
-    try:
-        _, answer = ask_gateway(args, "/corral/queue")
-    except SettingsError as error:
-        print(f"corral queue: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except NobodyAnswersError as error:
-        print(f"corral queue: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    print(json.dumps(answer, indent=2) if args.json else "\n".join(_lines(answer["waiting"])))
-    return EXIT_OK
+    return show_answer(args, "queue", "/corral/queue", _lines)
 
 
-def _lines(waiting: list[dict[str, Any]]) -> Iterator[str]:
+def _lines(answer: dict[str, Any]) -> Iterator[str]:
+    waiting = answer["waiting"]
     if not waiting:
         yield "Nobody waits."
         return
-    yield from table([_HEAD, *map(_cells, waiting)])
+    yield from table([_HEAD, *map(_cells, waiting)], width=terminal.width(), spare=_SPARE)
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

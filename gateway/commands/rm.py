@@ -8,8 +8,7 @@ import sys
 
 import ollama
 
-from gateway.commands.endpoint import add_endpoint_arguments
-from gateway.commands.store_client import with_client
+from gateway.commands.endpoint import add_endpoint_arguments, with_client
 from supervisor.contract.command import EXIT_FAILED, EXIT_OK
 
 HELP = "delete models"

@@ -7,12 +7,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-import httpx
 import ollama
 
-from gateway.commands.endpoint import add_endpoint_arguments, url_of
-from gateway.commands.settings import SettingsError
-from supervisor.contract.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE
+from gateway.commands.endpoint import add_endpoint_arguments, with_client
+from supervisor.contract.command import EXIT_OK
 
 HELP = "chat with a model in the terminal"
 
@@ -31,18 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Chat until the person has enough, or answer one prompt."""
-    try:
-        client = ollama.Client(url_of(args), trust_env=False)
-    except SettingsError as error:
-        print(f"corral run: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    with client:
-        chat = Chat(client, args.model, args.system)
-        try:
-            return _converse(chat, " ".join(args.prompt))
-        except (ollama.ResponseError, httpx.HTTPError, ConnectionError) as error:
-            print(f"corral run: {error}", file=sys.stderr)
-            return EXIT_FAILED
+    prompt = " ".join(args.prompt)
+    return with_client(args, "run", lambda client: _converse(Chat(client, args.model, args.system), prompt))
 
 
 class Chat:
@@ -84,6 +72,11 @@ def _converse(chat: Chat, prompt: str) -> int:
 
 
 def _show(pieces: Iterable[str]) -> None:
-    for piece in pieces:
-        print(piece, end="", flush=True)
-    print()
+    begun = False
+    try:
+        for piece in pieces:
+            print(piece, end="", flush=True)
+            begun = True
+    finally:
+        if begun:
+            print()

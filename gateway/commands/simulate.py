@@ -28,6 +28,7 @@ from gateway.simulate.report import HEAD, Figures, as_json, as_row, mean_figures
 from gateway.simulate.request_log import LogReading
 from gateway.simulate.study import Finding, Study, find
 from supervisor.contract.command import EXIT_OK, EXIT_USAGE
+from supervisor.contract.shell import terminal
 from supervisor.contract.table import table
 
 HELP = "simulate policies and fleets on a workload, or on a log of real requests"
@@ -53,6 +54,7 @@ examples:
   corral simulate mine.yaml --from-log corral.log --workers 5 --slots 8      ... had I more
 """
 _ALL: Final = "all"
+_SPARE: Final = ("JAIN", "MAX WAIT", "TTFT<=5s", "LOADS")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -139,7 +141,11 @@ def run(args: argparse.Namespace) -> int:
     fleet = study.fleet
     print(f"Offered load {study.rho:.2f} on {len(fleet.workers)} workers, {len(fleet.models)} models.")
     print()
-    print("\n".join(table([HEAD, *(as_row(*result) for result in results)])))
+    print(
+        "\n".join(
+            table([HEAD, *(as_row(*result) for result in results)], width=terminal.width(), spare=_SPARE)
+        )
+    )
     return EXIT_OK
 
 

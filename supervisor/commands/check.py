@@ -15,6 +15,7 @@ from typing import Final
 from supervisor.contract.command import EXIT_OK, EXIT_USAGE
 from supervisor.contract.config import ExternalWorker
 from supervisor.contract.json_schema import json_schema
+from supervisor.contract.shell import terminal
 from supervisor.contract.table import table
 from supervisor.contract.yaml_config import ConfigError
 from supervisor.core.memory import gib
@@ -38,6 +39,7 @@ _HEAD: Final = (
     "MEMORY",
     "MODELS",
 )
+_SPARE: Final = ("KEEP-ALIVE", "QUEUE", "LOADED", "CONTEXT")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -79,7 +81,7 @@ def as_text(found: Preflight) -> str:
     ]
     own, others = len(found.workers), len(found.config.external)
     counted = f"{_counted(own)} on this machine" + (f", {others} external" if others else "")
-    lines = [f"{found.file}: valid, {counted}", "", *table(rows), ""]
+    lines = [f"{found.file}: valid, {counted}", "", *table(rows, width=terminal.width(), spare=_SPARE), ""]
     lines += [f"{name:<11}  {value}" for name, value in facts]
     notes = ["", *(f"note: {note}" for note in found.notes)] if found.notes else []
     return "\n".join([*lines, *notes]) + "\n"

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from supervisor.contract.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE
+from supervisor.contract.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE, add_place_arguments
 from supervisor.contract.runtime_dir import CONTROL_SOCKET, PathError, runtime_dir
 from supervisor.contract.yaml_config import ConfigError
 from supervisor.host.config_file import load_config
@@ -29,8 +29,7 @@ class NobodyAnswersError(Exception):
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare how the socket is found."""
-    parser.add_argument("-c", "--config", metavar="FILE", help="the file that `corral up` was started with")
-    parser.add_argument("--runtime-dir", metavar="DIR", help="where its sockets are (default: the file's)")
+    add_place_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the last answer as JSON, for scripts")
 
 

@@ -35,7 +35,7 @@ def run(args: Namespace) -> int:
     try:
         machine = read_machine()
     except GpuInventoryError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"corral init: {error}\n")
         return EXIT_USAGE
     service = read_service_environment()
     taken = take_over(os.environ, service, has_ollama=machine.ollama_path is not None)
@@ -43,12 +43,11 @@ def run(args: Namespace) -> int:
         with args.output.open("w" if args.force else "x", encoding="utf-8") as file:
             file.write(starter_file(machine, taken))
     except FileExistsError:
-        sys.stderr.write(
-            f"{args.output} is there already: name another file with -o, or replace it with --force\n"
-        )
+        remedy = "name another file with -o, or replace it with --force"
+        sys.stderr.write(f"corral init: {args.output} is there already: {remedy}\n")
         return EXIT_USAGE
     except OSError as error:
-        sys.stderr.write(f"{args.output} cannot be written: {error.strerror}\n")
+        sys.stderr.write(f"corral init: {args.output} cannot be written: {error.strerror}\n")
         return EXIT_FAILED
     sys.stdout.write(report(args.output, taken))
     return EXIT_OK

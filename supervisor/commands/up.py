@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from supervisor import app
-from supervisor.contract.command import EXIT_USAGE
+from supervisor.contract.command import EXIT_USAGE, greeting
 from supervisor.contract.shell.log_setup import configure
 from supervisor.contract.yaml_config import ConfigError
 from supervisor.engines.registry import ENGINES
@@ -115,7 +115,6 @@ def _open_some(listen: str) -> socket.socket:
 
 
 def _greet(url: str) -> None:
-    host = url.removeprefix("http://")
     with suppress(OSError):  # nobody reads it, or the disk is full: the work goes on
-        sys.stdout.write(f"Corral is ready: {url}  (try: OLLAMA_HOST={host} ollama ls)\n")
+        sys.stdout.write(f"{greeting(url)}\n")
         sys.stdout.flush()

@@ -50,6 +50,11 @@ class Terminal:
         self.seen = self.seen.partition(text)[2]
 
 
+def told(argv: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run([COMMAND, *argv], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+
+
 @contextmanager
 def chat(running: Corral, *words: str) -> Iterator[tuple[Terminal, subprocess.Popen[bytes]]]:
     """Run `corral run` on a terminal of its own."""
@@ -102,15 +107,25 @@ def test_models_are_listed_with_who_holds_them(running: Corral) -> None:
     assert listed["models"][0]["loaded_on"] in ([], ["cpu0"], ["cpu1"])
 
 
+@pytest.mark.parametrize("argv", [["models"], ["run", "count", "x"], ["rm", "count"]])
+def test_commands_name_the_url_where_nobody_answers(argv: list[str]) -> None:
+    """In words of ours: those of the packages speak of another program, or of a number."""
+    ended = told([*argv, "--url", "127.0.0.1:1/"])
+    assert ended.returncode == 1
+    assert ended.stderr.endswith(": nobody answers at http://127.0.0.1:1; is `corral up` running?\n")
+
+
+@pytest.mark.parametrize("url", ["http://", "ftp://box", "http://box:port", "http://[::1"])
+def test_commands_refuse_what_is_no_url(url: str) -> None:
+    """Nothing is asked."""
+    ended = told(["models", "--url", url])
+    assert ended.returncode == 2
+    assert f"--url: {url!r} is no URL such as http://127.0.0.1:11434" in ended.stderr
+
+
 def test_commands_say_when_no_corral_runs(tmp_path: Path) -> None:
     """Exit code 2, and what to do."""
     for argv in (["models"], ["run", "count", "x"]):
-        ended = subprocess.run(
-            [COMMAND, *argv, "--runtime-dir", str(tmp_path)],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        ended = told([*argv, "--runtime-dir", str(tmp_path)])
         assert ended.returncode == 2
         assert "corral up" in ended.stderr

@@ -51,7 +51,7 @@ async def test_a_file_without_external_workers_is_nothing_to_serve(tmp_path: Pat
     """It says what to do instead."""
     async with command(*GATEWAY, "--config", config_file(tmp_path)) as corral:
         said = await corral.refusal()
-    assert said.endswith("nothing to serve: write external workers, or run corral up\n")
+    assert said.endswith("no `external` workers to serve: write some, or let `corral up` start workers\n")
 
 
 async def test_a_runtime_directory_whose_sockets_no_path_can_name_is_refused(tmp_path: Path) -> None:
