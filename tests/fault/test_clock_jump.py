@@ -1,6 +1,6 @@
 """The wall clock is set, by hours or years: nothing that waits, expires or was learned goes by it.
 
-Seed: take `time.time` for the clock of `gateway.runtime.Runtime`, or leave `boot` out of the learned file.
+What it needs is listed in `seeded.py`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pytest
 from tests.support.aftermath import all_comes_back, gateway_pid
 from tests.support.corral import Corral, corral, plain_environment
 from tests.support.models import counting_model
+from tests.support.ollama_store import ENGINES, environment
 from tests.support.shifted_clock import ShiftedClock, shifted_clock
 from tests.support.supervisor import eventually, exists, get
 
@@ -35,12 +36,19 @@ def clock(tmp_path_factory: pytest.TempPathFactory) -> ShiftedClock:
     return shifted_clock(tmp_path_factory.mktemp("clock"))
 
 
-@pytest.fixture(scope="module")
-def running(clock: ShiftedClock, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corral]:
-    """A Corral that goes by it: supervisor, gateway, worker and runner."""
+@pytest.fixture(scope="module", params=ENGINES)
+def running(
+    clock: ShiftedClock, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Corral]:
+    """A Corral that goes by it: supervisor and gateway, and an embedded worker and its runner.
+
+    A program in Go asks the kernel itself: an Ollama keeps the true time, as one on another host would.
+    """
+    engine: str = request.param
     directory: Path = tmp_path_factory.mktemp("jumps")
     counting_model(directory / "models")
-    with corral(directory, plain_environment() | clock.environment, workers=[{"name": "w0"}]) as running:
+    plain = environment(directory) if engine == "ollama" else plain_environment()
+    with corral(directory, plain | clock.environment, engine=engine, workers=[{"name": "w0"}]) as running:
         yield running
 
 
@@ -97,12 +105,15 @@ def test_a_worker_is_replaced_at_once_whatever_the_clock_says(running: Corral, c
 
 
 def test_what_was_learned_survives_a_clock_that_is_a_year_off(running: Corral, clock: ShiftedClock) -> None:
-    """Arrival rates decay with time that has really passed, as far as the machine was not restarted."""
+    """Arrival rates decay with time that has really passed, as far as the machine was not restarted.
+
+    The gateway is killed, so that the file is one that was written before the clock was set.
+    """
     assert ask(running, num_predict=1)[0] == 200
     eventually(lambda: list((running.directory / "state").rglob("*learned*")), "the learned file")
     old = gateway_pid(running)
     clock.shift(YEAR_S)
-    os.kill(old, signal.SIGTERM)
+    os.kill(old, signal.SIGKILL)
     eventually(lambda: not exists(old) and gateway_pid(running), "another gateway")
     assert ask(running, num_predict=1)[0] == 200
     known = [row for row in running.log() if row["event"] == "knows what was learned"]

@@ -17,8 +17,9 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tests.support.aftermath import assert_all_is_back
-from tests.support.corral import COMMAND, Corral, plain_environment, write_config
+from tests.support.corral import COMMAND, CONFIG, Corral, plain_environment, write_config
 from tests.support.models import counting_model
+from tests.support.ollama_store import ENGINES, environment, import_models
 from tests.support.supervisor import PATIENCE_S, eventually, get
 
 SMALLEST_PIPE: Final = 4096
@@ -27,20 +28,23 @@ ASKS: Final = 40
 
 
 @contextmanager
-def logging_to(directory: Path, stderr: int | None) -> Iterator[Corral]:
+def logging_to(directory: Path, stderr: int | None, engine: str = "embedded") -> Iterator[Corral]:
     """Run `corral up` whose standard error is this descriptor; None is closed."""
-    counting_model(directory / "models")
-    argv = [COMMAND, "up", "--config", str(write_config(directory, workers=[{"name": "w0"}]))]
+    model, environ = counting_model(directory / "models"), plain_environment()
+    if engine == "ollama":
+        import_models(directory / "store", model)
+        environ = environment(directory)
+    defaults = {**CONFIG["worker_defaults"], "engine": engine}
+    file = write_config(directory, worker_defaults=defaults, workers=[{"name": "w0"}])
+    argv = [COMMAND, "up", "--config", str(file)]
     if stderr is None:
         argv = ["sh", "-c", 'exec "$@" 2>&-', "sh", *argv]
-    with subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=stderr, text=True, env=plain_environment()
-    ) as process:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environ) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
             assert line.startswith("Corral is ready: ")
-            yield Corral(process, directory, line.split()[3], "embedded")
+            yield Corral(process, directory, line.split()[3], engine)
         finally:
             process.terminate()
             assert process.wait(PATIENCE_S) == 0
@@ -61,10 +65,11 @@ def replaces_its_worker(running: Corral) -> None:
     running.wait_until_replaced("w0", after=worker["incarnation"])
 
 
-def test_a_reader_that_has_gone_stops_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_reader_that_has_gone_stops_nothing(tmp_path: Path, engine: str) -> None:
     """`corral up 2>&1 | head`: every further line is a broken pipe."""
     reading, writing = os.pipe()
-    with logging_to(tmp_path, writing) as running:
+    with logging_to(tmp_path, writing, engine) as running:
         os.close(writing)
         serves(running, 1)
         os.close(reading)
@@ -74,11 +79,12 @@ def test_a_reader_that_has_gone_stops_nothing(tmp_path: Path) -> None:
         assert_all_is_back(running)
 
 
-def test_a_reader_that_stopped_stops_nothing_and_is_told_what_he_missed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_reader_that_stopped_stops_nothing_and_is_told_what_he_missed(tmp_path: Path, engine: str) -> None:
     """`corral up 2>&1 | less`: the pipe is full, and nobody waits for it."""
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, SMALLEST_PIPE)
-    with logging_to(tmp_path, writing) as running:
+    with logging_to(tmp_path, writing, engine) as running:
         serves(running)
         replaces_its_worker(running)
         os.set_blocking(reading, False)

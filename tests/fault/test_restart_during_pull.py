@@ -12,20 +12,24 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 from tests.support.aftermath import all_comes_back
 from tests.support.corral import corral
 from tests.support.models import counting_model
+from tests.support.ollama_store import ENGINES
 from tests.support.registry import registry
 from tests.support.supervisor import eventually
 
 
-def test_a_pull_goes_on_when_its_worker_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_pull_goes_on_when_its_worker_is_killed(tmp_path: Path, engine: str) -> None:
     """No byte that was there is fetched again beyond a part, and the model that was pulled answers."""
     counting_model(tmp_path / "models", name="other")
     weights = counting_model(tmp_path / "made")
     with (
         registry() as shop,
-        corral(tmp_path, workers=[{"name": "w0"}]) as running,
+        corral(tmp_path, engine=engine, workers=[{"name": "w0"}]) as running,
         all_comes_back(running),
     ):
         model = shop.add("pulled", weights, template="{{ .Prompt }}")

@@ -14,15 +14,16 @@ import pytest
 from tests.support.aftermath import all_comes_back
 from tests.support.corral import COMMAND, Corral, corral, plain_environment, write_config
 from tests.support.models import counting_model
+from tests.support.ollama_store import ENGINES
 from tests.support.supervisor import PATIENCE_S, get
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corral]:
+@pytest.fixture(scope="module", params=ENGINES)
+def running(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Corral]:
     """The first."""
     directory: Path = tmp_path_factory.mktemp("first")
     counting_model(directory / "models")
-    with corral(directory, workers=[{"name": "w0"}]) as running:
+    with corral(directory, engine=request.param, workers=[{"name": "w0"}]) as running:
         yield running
 
 
