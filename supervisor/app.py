@@ -25,7 +25,7 @@ import structlog
 from supervisor.contract.command import EXIT_FAILED, EXIT_OK
 from supervisor.contract.config import Config
 from supervisor.contract.fleet import FleetSnapshot, WorkerState, encode
-from supervisor.contract.runtime_dir import CONTROL_SOCKET, GATEWAY_SOCKET, SUPERVISOR_SOCKET
+from supervisor.contract.runtime_dir import CONTROL_SOCKET, ENDPOINT, GATEWAY_SOCKET, SUPERVISOR_SOCKET
 from supervisor.core.backoff import RestartPolicy
 from supervisor.core.fleet import first_snapshot
 from supervisor.core.reload import Arrangement
@@ -54,6 +54,8 @@ from supervisor.service import Service
 
 _WORKER_POLICY: Final = RestartPolicy()
 _WORKER_STOP_S: Final = 5.0
+_LAST_WORDS_S: Final = 3.0
+"""For the gateway to tell those whose answers are broken off, once somebody is in a hurry."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -141,6 +143,8 @@ async def _run(setup: Setup, greet: Callable[[str], None]) -> int:
             greeting.cancel()
             setup.listener.close()  # once no gateway has it either, clients are refused and wait no more
             await runtime.stop(filter(is_gateway, runtime.names))
+            if ending.hurried:
+                runtime.kill()
             await runtime.stop(runtime.names)
     finally:
         service.end()
@@ -194,7 +198,11 @@ def _children(boot_id: str) -> Children:
 
 @dataclass(slots=True)
 class _Ending:
-    """The first SIGTERM or SIGINT asks for the end, the second for the end now; SIGHUP for a reload."""
+    """What signals mean. SIGHUP asks for a reload.
+
+    The first SIGTERM or SIGINT asks for the end, the second for the end now: answers are broken off, and
+    their clients told. What still runs after that, or when a third one comes, is killed.
+    """
 
     runtime: Runtime
     reloads: Reloads
@@ -215,13 +223,17 @@ class _Ending:
             self.reloads.ask()
 
     def _signalled(self, number: signal.Signals) -> None:
-        self.hurried = self.asked.is_set()
-        if self.hurried:
-            _log.warning("ending everything now", signal=number.name)
-            self.runtime.kill()
-        else:
+        if not self.asked.is_set():
             _log.info("stopping", signal=number.name)
             self.asked.set()
+            return
+        before, self.hurried = self.hurried, True
+        if not before and self.runtime.ask_again(filter(is_gateway, self.runtime.names)):
+            _log.warning("ending everything now", signal=number.name)
+            asyncio.get_running_loop().call_later(_LAST_WORDS_S, self.runtime.kill)
+        else:
+            _log.warning("killing everything", signal=number.name)
+            self.runtime.kill()
 
 
 def _publish(server: SnapshotServer, service: Service, snapshot: FleetSnapshot) -> None:
@@ -232,7 +244,10 @@ def _publish(server: SnapshotServer, service: Service, snapshot: FleetSnapshot) 
 async def _greet(setup: Setup, runtime: Runtime, service: Service, greet: Callable[[str], None]) -> None:
     await runtime.wait_until(_serves)
     url = url_of(setup.listener)
-    setup.directory.write_endpoint(url)
+    try:
+        setup.directory.write_endpoint(url)
+    except OSError as error:
+        _log.warning("scripts cannot be told where clients connect", file=ENDPOINT, error=str(error))
     service.served(url)
     greet(url)
 

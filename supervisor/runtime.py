@@ -324,6 +324,13 @@ class Runtime:
             if self.fleet is not before:
                 self.publish(self.fleet)
 
+    def ask_again(self, names: Iterable[str]) -> bool:
+        """Ask these once more to end, which says that there is no time; return whether any of them lives."""
+        living = [process for name in names if (process := self._children[name].process) is not None]
+        for process in living:
+            process.terminate()
+        return bool(living)
+
     def kill(self) -> None:
         """End everything now; `stop` then has nothing left to wait for."""
         for child in self._children.values():

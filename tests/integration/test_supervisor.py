@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from supervisor.contract.fleet import WorkerState
-from tests.support.supervisor import children_of, eventually, exists, get, supervisor
+from tests.support.supervisor import RunningSupervisor, children_of, eventually, exists, get, supervisor
+
+
+def logged(corral: RunningSupervisor, event: str) -> bool:
+    """Return whether the log tells of it."""
+    return any(line["event"] == event for line in corral.log())
+
 
 QUICK = {"first_delay_s": 0.05, "jitter": 0.0}
 
@@ -96,6 +102,32 @@ def test_the_endpoint_is_written_where_scripts_find_it(tmp_path: Path) -> None:
         url = corral.wait_until_ready()
         assert (corral.directory / "endpoint").read_text() == f"{url}\n"
         assert int(get(url)) in children_of(corral.pid)
+
+
+def test_who_has_no_room_for_the_endpoint_serves_all_the_same(tmp_path: Path) -> None:
+    """A full disk is told in the log; before, it ended Corral when everything was ready."""
+    directory = tmp_path / "run"
+    directory.mkdir(mode=0o700)
+    (directory / ".endpoint").symlink_to("/dev/full")
+    with supervisor(tmp_path, {"name": "a"}) as corral:
+        assert get(corral.wait_until_ready())
+        assert any("No space left" in line.get("error", "") for line in corral.log())
+        assert corral.stop() == 0
+        assert not list(directory.glob("*endpoint"))
+
+
+def test_a_third_signal_kills_the_gateway_that_says_its_last_words(tmp_path: Path) -> None:
+    """The second one leaves it a moment for that. This one is stopped and hears nothing."""
+    timings = {"stop_timeout_s": 600}
+    with supervisor(tmp_path, {"name": "a"}, timings=timings) as corral:
+        gateway = int(get(corral.wait_until_ready()))
+        os.kill(gateway, signal.SIGSTOP)
+        for told in ("stopping", "ending everything now"):
+            corral.process.send_signal(signal.SIGTERM)
+            eventually(partial(logged, corral, told), f"the word {told!r}")
+        assert corral.stop() == 1
+        assert logged(corral, "killing everything")
+        assert not exists(gateway)
 
 
 def test_no_connection_is_refused_while_the_gateway_is_replaced(tmp_path: Path) -> None:
