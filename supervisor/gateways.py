@@ -6,6 +6,7 @@ of its own, because during an upgrade there are two; which requests go where the
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import AsyncGenerator, Callable
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Final
+
+import structlog
 
 from supervisor.contract.command import EXIT_FAILED
 from supervisor.contract.config import Config
@@ -37,6 +40,8 @@ _POLICY: Final = RestartPolicy(
 _START_S: Final = 60.0
 _MARGIN_S: Final = 5.0
 """Beyond what a gateway gives itself to end, before it is ended."""
+
+_log = structlog.stdlib.get_logger(__name__)
 
 
 def gateway_timings(config: Config) -> Timings:
@@ -95,20 +100,34 @@ class Gateways:
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """`corral restart gateway`."""
+    """`corral restart gateway`. Each order gets a gateway that was started after it; one at a time."""
 
     runtime: Runtime
     load_timeout_s: Callable[[], float]
     """A gateway hands over once the loads that it has begun have ended."""
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def command(self, _: Question) -> AsyncGenerator[Answer, None]:
+    async def command(self, question: Question) -> AsyncGenerator[Answer, None]:
         """Start another gateway and let the old one finish; told when the new one serves."""
-        yield {"progress": "a new gateway starts; it takes over when the loads under way have ended"}
+        waits = question.get("wait", True)
+        if not waits:  # and it is done all the same: whoever asked just hears no more of it
+            yield {"done": {"result": "the gateway is being replaced; the log tells when that is done"}}
+        elif self._turn.locked():
+            yield {"progress": "waits for the restart of the gateway that is under way"}
+        async with self._turn:
+            if waits:
+                yield {"progress": "a new gateway starts; it takes over when the loads under way have ended"}
+            last = await self._replace()
+        if waits:
+            yield last
+
+    async def _replace(self) -> Answer:
         timings = replace(self.runtime.timings_of(GATEWAY), start_timeout_s=_START_S + self.load_timeout_s())
         try:
             old_pid, new_pid = await self.runtime.replace(GATEWAY, timings)
         except ReplacementFailedError as error:
+            _log.error("the gateway was not replaced", reason=f"the new one {error}")
             text = f"the new gateway {error}; the old one serves on; the log tells more"
-            yield {"error": text, "code": EXIT_FAILED}
-        else:
-            yield {"done": {"old_pid": old_pid, "pid": new_pid}}
+            return {"error": text, "code": EXIT_FAILED}
+        _log.info("the gateway was replaced", old_pid=old_pid, pid=new_pid)
+        return {"done": {"old_pid": old_pid, "pid": new_pid}}

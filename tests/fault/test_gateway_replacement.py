@@ -17,15 +17,23 @@ from tests.support.supervisor import PATIENCE_S, RunningSupervisor, children_of,
 TIMINGS = {"drain_timeout_s": 0.2, "stop_timeout_s": 5.0}
 
 
-def restart(corral: RunningSupervisor) -> dict[str, Any]:
+def restart(corral: RunningSupervisor, *, wait: bool = True) -> dict[str, Any]:
     """Ask for an upgrade on the control socket; return the last answer."""
+    return said(corral, wait=wait)[-1]
+
+
+def said(corral: RunningSupervisor, *, wait: bool = True) -> list[dict[str, Any]]:
+    """Do the same, and hang up at the last answer; return all."""
+    answers: list[dict[str, Any]] = []
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(PATIENCE_S)
         client.connect(str(corral.directory / "control.sock"))
-        client.sendall(b'{"command": "restart-gateway"}\n')
-        answers = [json.loads(line) for line in client.makefile("rb")]
-    last: dict[str, Any] = answers[-1]
-    return last
+        client.sendall(json.dumps({"command": "restart-gateway", "wait": wait}).encode() + b"\n")
+        for line in client.makefile("rb"):
+            answers.append(json.loads(line))
+            if answers[-1].keys() & {"done", "error"}:
+                break
+    return answers
 
 
 def gateways(corral: RunningSupervisor) -> list[int]:
@@ -102,6 +110,41 @@ def test_when_both_die_a_third_one_comes(tmp_path: Path) -> None:
                 os.kill(pid, signal.SIGKILL)
             assert "error" in asked.result(PATIENCE_S)
         assert int(get(url)) not in (old, new)
+
+
+def test_a_second_order_waits_and_gets_a_gateway_of_its_own(tmp_path: Path) -> None:
+    """What was installed between the two must be what runs in the end."""
+    with supervisor(tmp_path, {"name": "a"}, timings=TIMINGS) as corral:
+        corral.wait_until_ready()
+        with ThreadPoolExecutor(1) as pool:
+            with upgrading(corral) as (old, new, first):
+                second = pool.submit(said, corral)
+                eventually(lambda: asked(corral) == 2, "both orders")
+            assert first.result(PATIENCE_S)["done"] == {"old_pid": old, "pid": new}
+            waits, _, last = second.result(PATIENCE_S)
+        assert waits == {"progress": "waits for the restart of the gateway that is under way"}
+        assert last["done"]["old_pid"] == new
+        eventually(lambda: gateways(corral) == [last["done"]["pid"]], "the last one alone")
+
+
+def test_who_does_not_wait_hears_at_once_and_gets_a_gateway_all_the_same(tmp_path: Path) -> None:
+    """The log tells of the end, whether good or bad."""
+    with supervisor(tmp_path, {"name": "a"}, timings=TIMINGS) as corral:
+        corral.wait_until_ready()
+        (old,) = gateways(corral)
+        hold = corral.directory / "hold"
+        hold.touch()
+        assert "is being replaced" in restart(corral, wait=False)["done"]["result"]
+        eventually(lambda: len(gateways(corral)) == 2, "a second gateway")
+        hold.unlink()
+        eventually(lambda: old not in gateways(corral), "the old one's end")
+        (told,) = (line for line in corral.log() if line["event"] == "the gateway was replaced")
+        assert [told["pid"]] == gateways(corral)
+
+
+def asked(corral: RunningSupervisor) -> int:
+    """Return how often an upgrade was asked for so far."""
+    return sum(line.get("command") == "restart-gateway" for line in corral.log())
 
 
 def test_a_stop_during_an_upgrade_ends_both(tmp_path: Path) -> None:
