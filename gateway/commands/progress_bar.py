@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Final
 
+from supervisor.contract.shell import terminal
+
 
 class ProgressBar:
     """One line, drawn again and again."""
@@ -29,4 +31,12 @@ class ProgressBar:
 
     def _put(self, text: str) -> None:
         if self._shown:
-            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+            room = terminal.width(sys.stderr)  # asked each time: windows change
+            print(f"\r\033[K{_cut(text, room)}", end="", file=sys.stderr, flush=True)
+
+
+def _cut(text: str, room: int | None) -> str:
+    """Return what fits into one line; a carriage return would not lead back over two."""
+    if room is None or len(text) < room:
+        return text
+    return text[: room - 2] + "…"

@@ -30,7 +30,9 @@ def read_config(file: str | None, accepted: str | None = None) -> Config:
         return Config()
     try:
         return parse_config(Path(source).read_text(encoding="utf-8"), file=file or source)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise SettingsError(f"{source}: the file cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
         raise SettingsError(f"{source}: {error}") from error
     except ConfigError as error:
         raise SettingsError(str(error)) from error
