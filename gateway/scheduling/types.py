@@ -1,6 +1,6 @@
 """The words of the scheduler: what it is told (events), what it answers (effects), and why.
 
-Plain frozen data. Times are monotonic seconds that the caller supplies.
+Plain data that nobody changes. Times are monotonic seconds that the caller supplies.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.reasons import GrantReason, LoadReason
@@ -240,11 +241,10 @@ Event = (
     | DeadlinePassed
 )
 
-# Effects --------------------------------------------------------------------
+# Effects: tuples are made fastest -----------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """The request has a slot there until `Finished` or `Left`."""
 
     request: RequestId
@@ -259,8 +259,7 @@ class Grant:
         return str(self.reason)
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(NamedTuple):
     """Load the model there, then report `Loaded` or `LoadFailed`."""
 
     instance: Instance
@@ -273,8 +272,7 @@ class Load:
         return str(self.reason)
 
 
-@dataclass(frozen=True, slots=True)
-class Unload:
+class Unload(NamedTuple):
     """Unload the model there, then report `Unloaded`. No request holds a slot of it."""
 
     instance: Instance
@@ -284,8 +282,7 @@ class Unload:
     """What is to be loaded in its place."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(NamedTuple):
     """The request gets no slot."""
 
     request: RequestId
