@@ -47,7 +47,8 @@ def harm_of(route: str, request: Mapping[str, Any]) -> Harm:
     tokens = request.get("context") if route == "/api/generate" else None
     if not risk and not tokens:
         return HARMLESS
-    return Harm(ollama=f"the JSON schema has {risk}" if risk else "", highest_token=max(tokens or (-1,)))
+    highest = max((token or 0 for token in tokens or ()), default=-1)
+    return Harm(ollama=f"the JSON schema has {risk}" if risk else "", highest_token=highest)
 
 
 def _context_mistake(route: str, request: Mapping[str, Any]) -> str:
@@ -59,6 +60,8 @@ def _context_mistake(route: str, request: Mapping[str, Any]) -> str:
     if len(tokens) > MOST_CONTEXT:
         return f"context has {len(tokens)} tokens: send no more than {MOST_CONTEXT}"
     for token in tokens:
+        if token is None:  # Go reads it as 0
+            continue
         if isinstance(token, bool) or not isinstance(token, int):
             return wrong_type(route, "context", token, "int")
         if not 0 <= token < _TOKEN_LIMIT:

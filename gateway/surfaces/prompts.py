@@ -95,7 +95,8 @@ def _first_messages(messages: object) -> Iterator[str]:
         if not isinstance(message, dict):
             continue
         yield from _texts(message.get("content"))
-        if message.get("role") not in _OPENING_ROLES:
+        role = message.get("role")
+        if not isinstance(role, str) or role not in _OPENING_ROLES:  # what is no text may have no hash
             return
 
 

@@ -188,3 +188,9 @@ def test_no_request_is_too_odd_to_be_looked_at(schema: Any, options: Any) -> Non
     """What no schema is and no option is comes to the worker, which says so."""
     harm_of("/api/generate", {"format": schema, "options": options, "context": None})
     harm_of("/v1/chat/completions", {"response_format": schema, "text": schema, "options": options})
+
+
+def test_a_token_that_is_null_is_the_first_one() -> None:
+    """Go reads null as the number's zero; a real server answers such a request."""
+    assert harm_of("/api/generate", {"context": [None]}).highest_token == 0
+    assert harm_of("/api/generate", {"context": [None, 7]}).highest_token == 7
