@@ -156,7 +156,7 @@ async def running(config: Config, ports: Ports) -> AsyncIterator[Served]:
         origins = _origins(config, ports.listener)
         stores = Stores(fleet, Departures(fleet, runtime), session)
         await stack.enter_async_context(stores.running())
-        turn = _turn(config, ports, stack)
+        turn = _turn(settings, ports, stack)
         edge = Edge(origins, surface_of, turn)
         inference = _inference(config, fleet, runtime, upstream, health)
         runners = _runners(config, _Handlers(session, fleet, runtime, stores, inference, edge))
@@ -315,8 +315,11 @@ def _inherited(config: Config, ports: Ports) -> AbstractAsyncContextManager[Inhe
     return inherited(sockets, {worker.name for worker in config.external})
 
 
-def _turn(config: Config, ports: Ports, stack: AsyncExitStack) -> Turn:
-    way = Forwarding(str(ports.runtime_dir / FORWARD_SOCKET), surface_of, config.gateway.request_timeout)
+def _turn(settings: Settings, ports: Ports, stack: AsyncExitStack) -> Turn:
+    def patience_s() -> float:
+        return settings.config.gateway.request_timeout
+
+    way = Forwarding(str(ports.runtime_dir / FORWARD_SOCKET), surface_of, patience_s)
     stack.push_async_callback(way.close)
     return Turn(forward=way.forward)
 

@@ -50,8 +50,8 @@ class Forwarding:
     """Always names the newest gateway's."""
     surface_of: Callable[[str], Surface]
     """Whose errors clients of a path understand."""
-    patience_s: float
-    """So long a request may go without an answer beginning."""
+    patience_s: Callable[[], float]
+    """So long a request may go without an answer beginning: as the settings are when it is passed on."""
     _session: aiohttp.ClientSession | None = field(default=None)
 
     async def forward(self, request: web.Request) -> web.StreamResponse:
@@ -66,7 +66,7 @@ class Forwarding:
             try:
                 return await self._attempt(request)
             except aiohttp.ClientConnectorError as error:
-                if loop.time() > arrival.at + self.patience_s:
+                if loop.time() > arrival.at + self.patience_s():
                     raise BadRequestError(
                         f"no gateway serves: {error}", status=HTTPStatus.SERVICE_UNAVAILABLE
                     ) from error
