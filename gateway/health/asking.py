@@ -64,8 +64,8 @@ class Asker:
 
     def load_s(self, instance: Instance, variant: Variant) -> float:
         """Return what a load of the model is expected to take there."""
-        estimates = self._runtime.scheduler.estimates
-        return estimates.load_s(variant, instance.worker, estimates.size_bytes(variant) or 0)
+        learned = self._runtime.scheduler.estimates.of(variant)
+        return learned.load_s(instance.worker, learned.size_bytes or 0)
 
     async def _ask_token(self, instance: Instance, status: WorkerStatus) -> Sign:
         """Ask in a slot that is free now: which was free before the last question may not be any more."""

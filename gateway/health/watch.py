@@ -136,14 +136,15 @@ class Health:
     def patience_s(self, instance: Instance, variant: Variant, *, prompt_tokens: int, stream: bool) -> float:
         """Return how long the first byte of an answer is waited for before the worker is suspected."""
         worker = self._asker.residency(instance)
-        estimates, device = self._runtime.scheduler.estimates, "" if worker is None else worker.view.device
+        learned = self._runtime.scheduler.estimates.of(variant)
+        device = "" if worker is None else worker.view.device
         busy = 1 if worker is None else worker.busy
         expected = Expected(
             prompt_tokens=prompt_tokens,
-            tokens_per_s=estimates.measured_prefill(variant, device),
+            tokens_per_s=learned.measured_prefill(device),
             busy=busy,
             load_s=self._hidden_load_s(instance, variant),
-            answer_s=0.0 if stream else estimates.service_s(variant, device) * busy,
+            answer_s=0.0 if stream else learned.service_s(device) * busy,
         )
         least_s = self._settings.first_byte_timeout
         return first_byte_s(

@@ -10,7 +10,6 @@ from itertools import islice
 from math import ceil
 from typing import Final
 
-from gateway.scheduling.estimates import Estimates
 from gateway.scheduling.names import Instance
 from gateway.scheduling.reasons import ReplicaOption
 from gateway.scheduling.residency import ModelState, Replica
@@ -39,16 +38,15 @@ def stranded(request: Arrived, model: ModelState) -> bool:
 
 
 def compare(
-    request: Arrived, free: Collection[Replica], estimates: Estimates, sessions: Sessions, crowding_s: float
+    request: Arrived, free: Collection[Replica], sessions: Sessions, crowding_s: float
 ) -> list[tuple[ReplicaOption, Replica]]:
     """Return the free replicas by when an answer would be complete there, soonest first."""
     cached = sessions.cached(request.session, request.variant) if request.session else None
     if len(free) == 1:
         (only,) = free
-        return [(_option(request, only, estimates, crowding_s, cached), only)]
+        return [(_option(request, only, crowding_s, cached), only)]
     options = [
-        (_option(request, replica, estimates, crowding_s, cached), replica)
-        for replica in islice(free, MOST_COMPARED)
+        (_option(request, replica, crowding_s, cached), replica) for replica in islice(free, MOST_COMPARED)
     ]
     options.sort(key=_soonest)
     return options
@@ -71,7 +69,6 @@ def _soonest(option: tuple[ReplicaOption, Replica]) -> tuple[float, Instance]:
 def _option(
     request: Arrived,
     replica: Replica,
-    estimates: Estimates,
     crowding_s: float,
     cached: tuple[Instance, int] | None,
 ) -> ReplicaOption:
@@ -79,14 +76,14 @@ def _option(
     instance, busy = worker.instance, len(replica.busy)
     hit = cached is not None and cached[0] == instance
     unread = request.prompt_tokens - (min(cached[1], request.prompt_tokens) if hit and cached else 0)
-    speed, service_s = estimates.speeds(model.variant, worker.view.device)
+    device, learned = worker.view.device, model.learned
     others = worker.active - (1 if busy else 0)
     return ReplicaOption(  # by position, which is faster
         instance,
         sum(worker.reading.values()) if worker.reading else 0.0,
-        unread / speed,
+        unread / learned.prefill_tokens_per_s(device),
         crowding_s * (others + _SAME_MODEL * busy),
-        service_s,
+        learned.service_s(device),
         busy,
         replica.slots,
         hit,

@@ -45,7 +45,6 @@ DEFAULT_LOAD_BYTES_PER_S: Final = 2e9
 
 _MOMENT_S: Final = 1e-3
 """Nothing takes less: what is divided by is never 0."""
-_NOTHING: Final[Mapping[str, float]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,213 +66,197 @@ class ModelLearned:
 
 
 @dataclass(slots=True)
-class _Model:
+class Slowness:
+    """What is learned from all models together."""
+
+    loads: dict[str, float] = field(default_factory=dict)
+    """How long a worker's loads take against what their sizes let expect."""
+    answers: dict[str, float] = field(default_factory=dict)
+    """How long answers take on a device against what is typical of their models."""
+
+
+@dataclass(slots=True)
+class ModelEstimates:
+    """What was learned of one model; who decides about the model keeps it and need not look it up."""
+
+    slowness: Slowness
+    """The same for all models."""
     fast_s: float = FAST_S
     """The time constant of the fast rate."""
     fast: float = 0.0
     slow: float = 0.0
     at: float = 0.0
-    output_tokens: float | None = None
-    size_bytes: int | None = None
+    tokens: float | None = None
+    """Of an answer."""
+    measured_bytes: int | None = None
     least_bytes: int = 0
     """What is planned with at least, whatever is measured: memory ran out with less."""
     answers: int = 0
     """How many were measured; the first few count alike."""
-    load_s: dict[str, float] = field(default_factory=dict)
-    service_s: dict[str, float] = field(default_factory=dict)
+    loads_s: dict[str, float] = field(default_factory=dict)
+    """Seconds to load, by worker."""
+    answers_s: dict[str, float] = field(default_factory=dict)
+    """Seconds in a slot, by device."""
     prefill: dict[str, float] = field(default_factory=dict)
+    """Tokens per second, by device."""
+
+    # What happened ----------------------------------------------------------------
+
+    def arrived(self, now: float) -> None:
+        """Count a new request."""
+        passed, fast_s = now - self.at, self.fast_s
+        self.fast = self.fast * exp(-passed / fast_s) + 1 / fast_s
+        self.slow = self.slow * exp(-passed / SLOW_S) + 1 / SLOW_S
+        self.at = now
+
+    def loaded(self, worker: str, seconds: float, size_bytes: int) -> None:
+        """Learn from a load; `size_bytes` is what it measures once resident."""
+        slowness = max(seconds, _MOMENT_S) / _default_load_s(size_bytes)
+        for where in (worker, _ANYWHERE):
+            _learn(self.loads_s, where, seconds, _LOAD_GAIN)
+            _learn(self.slowness.loads, where, slowness, _LOAD_GAIN)
+        self.measured_bytes = size_bytes
+        self.fast_s = _fast_s(self.loads_s[_ANYWHERE])
+
+    def outgrew(self, planned_bytes: int, most_bytes: int) -> None:
+        """Learn that memory ran out although the model had so much; more than `most_bytes` nobody has."""
+        before = max(planned_bytes, self.least_bytes)
+        self.least_bytes = max(before, min(int(before * _OUTGROWN), most_bytes))
+
+    def prefilled(self, device: str, tokens: int, seconds: float) -> None:
+        """Learn from a prompt that was read while nothing else was computed there."""
+        _learn(self.prefill, device, tokens / max(seconds, _MOMENT_S), _SPEED_GAIN)
+
+    def finished(self, device: str, seconds: float, output_tokens: int | None) -> None:
+        """Learn from an answer that ended well after so long in its slot."""
+        self.answers += 1
+        known, devices = self.answers_s, self.slowness.answers
+        slowness = devices.get(device, 1.0)
+        measured = seconds / max(known.get(_ANYWHERE, DEFAULT_SERVICE_S), _MOMENT_S)
+        devices[device] = slowness + _SLOWNESS_GAIN * (measured - slowness)
+        gain = max(_SERVICE_GAIN, 1 / self.answers)
+        _learn(known, device, seconds, gain)
+        _learn(known, _ANYWHERE, seconds, gain)
+        if output_tokens is not None:
+            before = DEFAULT_OUTPUT_TOKENS if self.tokens is None else self.tokens
+            self.tokens = before + _OUTPUT_GAIN * (output_tokens - before)
+
+    # What is expected -------------------------------------------------------------
+
+    def rate(self, now: float) -> float:
+        """Return requests per second to be expected."""
+        passed = now - self.at
+        return max(self.fast * exp(-passed / self.fast_s), self.slow * exp(-passed / SLOW_S))
+
+    def load_s(self, worker: str, size_bytes: int) -> float:
+        """Return the seconds a load takes there: as measured, else as elsewhere, or as its size lets expect.
+
+        Both by how slow that worker's loads are against all others; a worker of which nothing is known is
+        like the others, or it would never be tried.
+        """
+        measured = self.loads_s.get(worker)
+        if measured is not None:
+            return measured
+        loads = self.slowness.loads
+        typical = loads.get(_ANYWHERE, 1.0)
+        slowness = loads.get(worker, typical)
+        elsewhere = self.loads_s.get(_ANYWHERE)
+        if elsewhere is not None:
+            return elsewhere * slowness / typical
+        return _default_load_s(size_bytes) * slowness
+
+    def typical_load_s(self, size_bytes: int) -> float:
+        """Return the seconds a load takes on whatever worker."""
+        return self.load_s(_ANYWHERE, size_bytes)
+
+    @property
+    def typical_service_s(self) -> float:
+        """The seconds an answer holds its slot on whatever device."""
+        return self.answers_s.get(_ANYWHERE, DEFAULT_SERVICE_S)
+
+    def service_s(self, device: str) -> float:
+        """Return the seconds an answer holds its slot there: measured, else as the device is with others."""
+        measured = self.answers_s.get(device)
+        if measured is not None:
+            return measured
+        return self.typical_service_s * self.slowness.answers.get(device, 1.0)
+
+    @property
+    def output_tokens(self) -> float:
+        """The length of an answer."""
+        return DEFAULT_OUTPUT_TOKENS if self.tokens is None else self.tokens
+
+    def prefill_tokens_per_s(self, device: str) -> float:
+        """Return the speed at which a prompt is read there with nothing beside it."""
+        return self.prefill.get(device, DEFAULT_PREFILL_TOKENS_PER_S)
+
+    def measured_prefill(self, device: str) -> float | None:
+        """Return the same as it was measured there; None where it never was."""
+        return self.prefill.get(device)
+
+    @property
+    def size_bytes(self) -> int | None:
+        """What the model took when it was last resident; None when it never was."""
+        return max(self.measured_bytes or 0, self.least_bytes) or self.measured_bytes
+
+    # Across restarts --------------------------------------------------------------
+
+    @property
+    def known(self) -> bool:
+        """Whether anything was learned."""
+        return self != ModelEstimates(self.slowness)
+
+    def export(self, now: float) -> ModelLearned:
+        """Return what is worth keeping."""
+        passed = now - self.at
+        return ModelLearned(
+            fast_rate=self.fast * exp(-passed / self.fast_s),
+            slow_rate=self.slow * exp(-passed / SLOW_S),
+            output_tokens=self.tokens,
+            load_s=dict(self.loads_s),
+            service_s=dict(self.answers_s),
+            prefill_tokens_per_s=dict(self.prefill),
+            size_bytes=self.measured_bytes,
+        )
+
+    def restore(self, learned: ModelLearned, passed_s: float, now: float) -> None:
+        """Take what an earlier gateway knew `passed_s` ago, and nothing else."""
+        self.fast_s = _fast_s(learned.load_s.get(_ANYWHERE))
+        self.fast = learned.fast_rate * exp(-passed_s / FAST_S)
+        self.slow = learned.slow_rate * exp(-passed_s / SLOW_S)
+        self.at, self.tokens = now, learned.output_tokens
+        self.measured_bytes, self.least_bytes = learned.size_bytes, 0
+        self.answers = _ENOUGH if learned.service_s else 0
+        self.loads_s, self.answers_s = dict(learned.load_s), dict(learned.service_s)
+        self.prefill = dict(learned.prefill_tokens_per_s)
 
 
 @dataclass(slots=True)
 class Estimates:
     """One per scheduler; `now` is monotonic seconds."""
 
-    _models: dict[Variant, _Model] = field(default_factory=dict)
-    _load_slowness: dict[str, float] = field(default_factory=dict)
-    """How long a worker's loads take, over all models, against what their sizes let expect."""
-    _slowness: dict[str, float] = field(default_factory=dict)
-    """How long answers take on a device, against what is typical of their models."""
+    _models: dict[Variant, ModelEstimates] = field(default_factory=dict)
+    _slowness: Slowness = field(default_factory=Slowness)
 
-    # What happened ----------------------------------------------------------------
-
-    def arrived(self, variant: Variant, now: float) -> None:
-        """Count a new request."""
-        model = self._of(variant)
-        passed = now - model.at
-        model.fast = model.fast * exp(-passed / model.fast_s) + 1 / model.fast_s
-        model.slow = model.slow * exp(-passed / SLOW_S) + 1 / SLOW_S
-        model.at = now
-
-    def loaded(self, variant: Variant, worker: str, seconds: float, size_bytes: int) -> None:
-        """Learn from a load; `size_bytes` is what it measures once resident."""
-        model = self._of(variant)
-        for where in (worker, _ANYWHERE):
-            _learn(model.load_s, where, seconds, _LOAD_GAIN)
-            slowness = max(seconds, _MOMENT_S) / _default_load_s(size_bytes)
-            _learn(self._load_slowness, where, slowness, _LOAD_GAIN)
-        model.size_bytes = size_bytes
-        model.fast_s = _fast_s(model.load_s[_ANYWHERE])
-
-    def measured(self, variant: Variant, size_bytes: int) -> None:
-        """Learn what a model takes that is resident already."""
-        self._of(variant).size_bytes = size_bytes
-
-    def outgrew(self, variant: Variant, planned_bytes: int, most_bytes: int) -> None:
-        """Learn that memory ran out although the model had so much; more than `most_bytes` nobody has."""
-        model = self._of(variant)
-        before = max(planned_bytes, model.least_bytes)
-        model.least_bytes = max(before, min(int(before * _OUTGROWN), most_bytes))
-
-    def prefilled(self, variant: Variant, device: str, tokens: int, seconds: float) -> None:
-        """Learn from a prompt that was read while nothing else was computed there."""
-        _learn(self._of(variant).prefill, device, tokens / max(seconds, _MOMENT_S), _SPEED_GAIN)
-
-    def finished(self, variant: Variant, device: str, seconds: float, output_tokens: int | None) -> None:
-        """Learn from an answer that ended well after so long in its slot."""
-        model = self._of(variant)
-        model.answers += 1
-        typical_s = model.service_s.get(_ANYWHERE, DEFAULT_SERVICE_S)
-        slowness = self._slowness.get(device, 1.0)
-        self._slowness[device] = _moved(slowness, seconds / max(typical_s, _MOMENT_S), _SLOWNESS_GAIN)
-        gain = max(_SERVICE_GAIN, 1 / model.answers)
-        _learn(model.service_s, device, seconds, gain)
-        _learn(model.service_s, _ANYWHERE, seconds, gain)
-        if output_tokens is not None:
-            before = DEFAULT_OUTPUT_TOKENS if model.output_tokens is None else model.output_tokens
-            model.output_tokens = _moved(before, output_tokens, _OUTPUT_GAIN)
-
-    # What is expected -------------------------------------------------------------
-
-    def rate(self, variant: Variant, now: float) -> float:
-        """Return requests per second to be expected."""
+    def of(self, variant: Variant) -> ModelEstimates:
+        """Return what is learned of the model from now on, too."""
         model = self._models.get(variant)
         if model is None:
-            return 0.0
-        passed = now - model.at
-        return max(model.fast * exp(-passed / model.fast_s), model.slow * exp(-passed / SLOW_S))
-
-    def load_s(self, variant: Variant, worker: str, size_bytes: int) -> float:
-        """Return the seconds a load takes there: as measured, else as elsewhere, or as its size lets expect.
-
-        Both by how slow that worker's loads are against all others; a worker of which nothing is known is
-        like the others, or it would never be tried.
-        """
-        model = self._models.get(variant)
-        known = model.load_s if model is not None else _NOTHING
-        if worker in known:
-            return known[worker]
-        typical = self._load_slowness.get(_ANYWHERE, 1.0)
-        slowness = self._load_slowness.get(worker, typical)
-        if _ANYWHERE in known:
-            return known[_ANYWHERE] * slowness / typical
-        return _default_load_s(size_bytes) * slowness
-
-    def typical_load_s(self, variant: Variant, size_bytes: int) -> float:
-        """Return the seconds a load takes on whatever worker."""
-        return self.load_s(variant, _ANYWHERE, size_bytes)
-
-    def typical_service_s(self, variant: Variant) -> float:
-        """Return the seconds an answer holds its slot on whatever device."""
-        model = self._models.get(variant)
-        return DEFAULT_SERVICE_S if model is None else model.service_s.get(_ANYWHERE, DEFAULT_SERVICE_S)
-
-    def knows_answers(self, variant: Variant) -> bool:
-        """Whether an answer of the model was ever measured."""
-        model = self._models.get(variant)
-        return model is not None and bool(model.service_s)
-
-    def service_s(self, variant: Variant, device: str) -> float:
-        """Return the seconds an answer holds its slot there: measured, else as the device is with others."""
-        model = self._models.get(variant)
-        known = None if model is None else model.service_s.get(device)
-        if known is not None:
-            return known
-        return self.typical_service_s(variant) * self._slowness.get(device, 1.0)
-
-    def typical_answer(self, variant: Variant) -> tuple[float, float]:
-        """Return the seconds that an answer holds its slot on whatever device, and its length in tokens."""
-        return self.typical_service_s(variant), self.output_tokens(variant)
-
-    def speeds(self, variant: Variant, device: str) -> tuple[float, float]:
-        """Return what `prefill_tokens_per_s` and `service_s` do, for when both are needed."""
-        model = self._models.get(variant)
-        if model is None or (service_s := model.service_s.get(device)) is None:
-            return self.prefill_tokens_per_s(variant, device), self.service_s(variant, device)
-        return model.prefill.get(device, DEFAULT_PREFILL_TOKENS_PER_S), service_s
-
-    def output_tokens(self, variant: Variant) -> float:
-        """Return the length of an answer."""
-        model = self._models.get(variant)
-        known = None if model is None else model.output_tokens
-        return DEFAULT_OUTPUT_TOKENS if known is None else known
-
-    def prefill_tokens_per_s(self, variant: Variant, device: str) -> float:
-        """Return the speed at which a prompt is read there with nothing beside it."""
-        model = self._models.get(variant)
-        known = None if model is None else model.prefill.get(device)
-        return DEFAULT_PREFILL_TOKENS_PER_S if known is None else known
-
-    def measured_prefill(self, variant: Variant, device: str) -> float | None:
-        """Return the same as it was measured there; None where it never was."""
-        model = self._models.get(variant)
-        return None if model is None else model.prefill.get(device)
-
-    def size_bytes(self, variant: Variant) -> int | None:
-        """Return what the model took when it was last resident; None when it never was."""
-        model = self._models.get(variant)
-        if model is None:
-            return None
-        return max(model.size_bytes or 0, model.least_bytes) or model.size_bytes
-
-    def least_bytes(self, variant: Variant) -> int:
-        """Return what is to be planned with at least, because memory ran out with less; else 0."""
-        model = self._models.get(variant)
-        return 0 if model is None else model.least_bytes
+            model = self._models[variant] = ModelEstimates(self._slowness)
+        return model
 
     def forget(self, variant: Variant) -> None:
         """Drop what is known of a model that is not there any more."""
         self._models.pop(variant, None)
 
-    # Across restarts --------------------------------------------------------------
-
     def export(self, now: float) -> dict[Variant, ModelLearned]:
         """Return all that is worth keeping."""
-        return {variant: _exported(model, now) for variant, model in self._models.items()}
+        return {variant: model.export(now) for variant, model in self._models.items() if model.known}
 
     def restore(self, learned: Mapping[Variant, ModelLearned], passed_s: float, now: float) -> None:
         """Take what an earlier gateway knew `passed_s` ago."""
         for variant, known in learned.items():
-            self._models[variant] = _Model(
-                fast=known.fast_rate * exp(-passed_s / FAST_S),
-                fast_s=_fast_s(known.load_s.get(_ANYWHERE)),
-                slow=known.slow_rate * exp(-passed_s / SLOW_S),
-                at=now,
-                output_tokens=known.output_tokens,
-                size_bytes=known.size_bytes,
-                answers=_ENOUGH if known.service_s else 0,
-                load_s=dict(known.load_s),
-                service_s=dict(known.service_s),
-                prefill=dict(known.prefill_tokens_per_s),
-            )
-
-    def _of(self, variant: Variant) -> _Model:
-        model = self._models.get(variant)
-        if model is None:
-            model = self._models[variant] = _Model()
-        return model
-
-
-def _exported(model: _Model, now: float) -> ModelLearned:
-    passed = now - model.at
-    return ModelLearned(
-        fast_rate=model.fast * exp(-passed / model.fast_s),
-        slow_rate=model.slow * exp(-passed / SLOW_S),
-        output_tokens=model.output_tokens,
-        load_s=dict(model.load_s),
-        service_s=dict(model.service_s),
-        prefill_tokens_per_s=dict(model.prefill),
-        size_bytes=model.size_bytes,
-    )
+            self.of(variant).restore(known, passed_s, now)
 
 
 def _default_load_s(size_bytes: int) -> float:
@@ -291,7 +274,3 @@ def _fast_s(load_s: float | None) -> float:
 def _learn(known: dict[str, float], key: str, value: float, gain: float) -> None:
     before = known.get(key)
     known[key] = value if before is None else before + gain * (value - before)
-
-
-def _moved(before: float, value: float, gain: float) -> float:
-    return before + gain * (value - before)

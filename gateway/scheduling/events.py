@@ -59,7 +59,7 @@ def arrived(state: State, event: Arrived, now: float) -> None:
         state.out.append(Reject(event.request, rejection or UNKNOWN))
         return
     if not event.avoid and not event.probe:
-        state.estimates.arrived(event.variant, now)
+        model.learned.arrived(now)
         state.tenants.asks(event.tenant, now)
         model.sharing.asked(event.tenant, now)
     model.queue.push(event)
@@ -155,16 +155,16 @@ def ended(state: State, event: Left | Finished, now: float) -> None:
 
 
 def _learn(state: State, lease: Lease, event: Finished, now: float) -> None:
-    replica, variant = lease.replica, lease.request.variant
-    view = replica.worker.view
-    state.estimates.finished(variant, view.device, now - lease.granted_at, event.output_tokens)
-    state.relearn_answers(replica.model)
-    replica.model.service_known = True
-    tokens = lease.request.prompt_tokens if event.prompt_tokens is None else event.prompt_tokens
+    request, worker, model = lease.request, lease.replica.worker, lease.replica.model
+    model.learned.finished(worker.view.device, now - lease.granted_at, event.output_tokens)
+    state.relearn_answers(model)
+    model.service_known = True
+    tokens = request.prompt_tokens if event.prompt_tokens is None else event.prompt_tokens
     output_tokens = event.output_tokens or 0
-    state.sessions.answered(lease.request.session, variant, view.instance, tokens + output_tokens)
+    if request.session:
+        state.sessions.answered(request.session, request.variant, worker.instance, tokens + output_tokens)
     if event.output_tokens is not None:
-        state.tenants.charge(lease.request.tenant, PROMPT_SHARE * tokens + output_tokens - lease.charged, now)
+        state.tenants.charge(request.tenant, PROMPT_SHARE * tokens + output_tokens - lease.charged, now)
 
 
 def _free_slot(state: State, lease: Lease, now: float) -> None:
@@ -213,9 +213,7 @@ def answering(state: State, event: Answering, now: float) -> None:
         and lease.request.prompt_tokens
     ):
         seconds = now - lease.granted_at
-        state.estimates.prefilled(
-            lease.request.variant, worker.view.device, lease.request.prompt_tokens, seconds
-        )
+        lease.replica.model.learned.prefilled(worker.view.device, lease.request.prompt_tokens, seconds)
 
 
 # Loads and what workers hold --------------------------------------------------------
@@ -226,8 +224,8 @@ def loaded(state: State, event: Loaded, now: float) -> None:
     replica = state.replica(event.instance, event.variant)
     if replica is None or replica.phase is not LOADING:
         return
-    name = event.instance.worker
-    state.estimates.loaded(event.variant, name, now - replica.since, event.resident.size_bytes)
+    seconds = now - replica.since
+    replica.model.learned.loaded(event.instance.worker, seconds, event.resident.size_bytes)
     replica.worker.coming = None
     replica.phase, replica.since, replica.last_used = RESIDENT, now, now
     _believe(state, replica, event.resident, now)
@@ -242,7 +240,7 @@ def _believe(state: State, replica: Replica, resident: Resident, now: float) -> 
     replica.resident, replica.slots = resident, resident.slots
     model = replica.model
     model.known_slots = resident.slots
-    replica.size_bytes = max(resident.size_bytes, state.estimates.least_bytes(model.variant))
+    replica.size_bytes = max(resident.size_bytes, model.learned.least_bytes)
     state.relearn(model)
     replica.settle()
     for each in model.replicas.values() if model.bounds.least else (replica,):
@@ -291,7 +289,7 @@ def _expect_more(state: State, replica: Replica) -> None:
     """Plan with more for the model from now on, though never with more than the largest worker has."""
     model = replica.model
     most = max((worker.view.memory_bytes for worker in model.servers.values()), default=0)
-    state.estimates.outgrew(model.variant, replica.size_bytes, most)
+    model.learned.outgrew(replica.size_bytes, most)
     state.relearn(model)
 
 
@@ -337,7 +335,7 @@ def observed(state: State, event: Observed, now: float) -> None:
     for variant, resident in event.residents.items():
         known = worker.replicas.get(variant) or enter_replica(worker, state.model(variant), RESIDENT, now)
         if known.phase is RESIDENT:
-            state.estimates.measured(variant, resident.size_bytes)
+            known.model.learned.measured_bytes = resident.size_bytes
             _believe(state, known, resident, now)
 
 

@@ -10,7 +10,6 @@ from math import exp, inf
 from typing import Final, NamedTuple
 
 from gateway.scheduling.demand import Demand
-from gateway.scheduling.estimates import Estimates
 from gateway.scheduling.names import Variant
 from gateway.scheduling.reasons import LoadCause
 from gateway.scheduling.residency import RESIDENT, UNLOADING, Replica, WorkerResidency
@@ -58,7 +57,6 @@ def victims_on(
     worker: WorkerResidency,
     demand: Demand,
     need_bytes: int,
-    estimates: Estimates,
     policy: SchedulingConfig,
     now: float,
 ) -> Victims | Blocked:
@@ -67,7 +65,7 @@ def victims_on(
     rivals = _rivals(worker, demand.model.variant)
     if not rivals and free >= need_bytes and places > 0:
         return Victims((), 0.0, 0.0, 0)
-    allowed, until = _allowed(worker, demand, estimates, policy, now)
+    allowed, until = _allowed(worker, demand, policy, now)
     if len(allowed) > 1:
         per_byte = free < need_bytes  # else only places are missing, and each gives one
         allowed.sort(
@@ -102,12 +100,10 @@ def _together(chosen: list[_Candidate]) -> Victims:
     return Victims(tuple([c.replica.model.variant for c in chosen]), worth_s, drain_s, busy)
 
 
-def worth_s(
-    replica: Replica, load_s: float, estimates: Estimates, policy: SchedulingConfig, now: float
-) -> float:
+def worth_s(replica: Replica, load_s: float, policy: SchedulingConfig, now: float) -> float:
     """Return what losing the replica now would cost, in seconds of waiting, if it loads in `load_s`."""
     model = replica.model
-    rate = estimates.rate(model.variant, now)
+    rate = model.learned.rate(now)
     live = model.live_replicas
     horizon_s = min(policy.keep_horizon, _LOADS_AHEAD * load_s)
     worth = (1 - exp(-rate * horizon_s / max(1, live))) * load_s
@@ -139,7 +135,7 @@ def _rivals(worker: WorkerResidency, variant: Variant) -> frozenset[Variant]:
 
 
 def _allowed(
-    worker: WorkerResidency, demand: Demand, estimates: Estimates, policy: SchedulingConfig, now: float
+    worker: WorkerResidency, demand: Demand, policy: SchedulingConfig, now: float
 ) -> tuple[list[_Candidate], float]:
     """Return the replicas that may go, and when the next one may that must stay for now."""
     found: list[_Candidate] = []
@@ -147,12 +143,12 @@ def _allowed(
     for replica in worker.replicas.values():
         if replica.phase is not RESIDENT or replica.draining or replica.kept:
             continue
-        variant = replica.model.variant
-        load_s = estimates.load_s(variant, worker.instance.worker, replica.size_bytes)
+        learned = replica.model.learned
+        load_s = learned.load_s(worker.instance.worker, replica.size_bytes)
         may_from = _may_go_from(replica, load_s, demand, policy, now)
         if may_from <= now:
-            drain_s = _DRAIN_SHARE * estimates.service_s(variant, worker.view.device) if replica.busy else 0.0
-            worth = worth_s(replica, load_s, estimates, policy, now) + drain_s / 2
+            drain_s = _DRAIN_SHARE * learned.service_s(worker.view.device) if replica.busy else 0.0
+            worth = worth_s(replica, load_s, policy, now) + drain_s / 2
             found.append(_Candidate(replica, worth, drain_s, replica.size_bytes or 1))
         elif may_from < until:
             until = may_from

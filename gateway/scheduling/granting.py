@@ -112,7 +112,7 @@ def _held_until(state: State, model: ModelState, now: float) -> float:
 def _grant(
     state: State, model: ModelState, request: Arrived, turn: Turn, free: Collection[Replica], now: float
 ) -> None:
-    options = compare(request, free, state.estimates, state.sessions, state.policy.crowding)
+    options = compare(request, free, state.sessions, state.policy.crowding)
     option, replica = options[0]
     told: tuple[ReplicaOption, ...] = (option,)
     if len(options) > 1:

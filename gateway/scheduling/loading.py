@@ -154,7 +154,7 @@ def _load(
 
 def _begin(state: State, demand: Demand, workers: list[WorkerResidency] | None, now: float) -> bool:
     candidates = _candidates(state, demand) if workers is None else workers
-    plan = plan_load(demand, candidates, state.estimates, state.policy, now)
+    plan = plan_load(demand, candidates, state.policy, now)
     if isinstance(plan, NoPlan):
         state.look_again(demand.model, plan.look_again_at, now)
         return False

@@ -12,7 +12,6 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from gateway.scheduling.demand import Demand
-from gateway.scheduling.estimates import Estimates
 from gateway.scheduling.eviction import Blocked, Victims, victims_on
 from gateway.scheduling.names import Variant
 from gateway.scheduling.reasons import LoadOption, LoadReason
@@ -46,7 +45,6 @@ class NoPlan(NamedTuple):
 def plan_load(
     demand: Demand,
     workers: Iterable[WorkerResidency],
-    estimates: Estimates,
     policy: SchedulingConfig,
     now: float,
 ) -> Plan | NoPlan:
@@ -59,7 +57,7 @@ def plan_load(
         need = need_bytes(demand.model, worker)
         if not (demand.overdue or worker.may_have_room(need)):
             continue
-        found = victims_on(worker, demand, need, estimates, policy, now)
+        found = victims_on(worker, demand, need, policy, now)
         if isinstance(found, Blocked):
             again_at = min(again_at, found.until)
             continue
@@ -67,7 +65,7 @@ def plan_load(
         if not demand.overdue and price_s > demand.waiting_s + _A_MOMENT_S:
             again_at = min(again_at, _worth_it_at(demand, price_s, now))
             continue
-        option = _option(demand, worker, found, need, estimates, policy)
+        option = _option(demand, worker, found, need, policy)
         total_s = option.total_s
         if total_s < demand.expected_wait_s * policy.replica_cost:
             view = worker.view
@@ -118,22 +116,17 @@ def fits_nowhere(model: ModelState) -> str | None:
 
 
 def _option(
-    demand: Demand,
-    worker: WorkerResidency,
-    found: Victims,
-    need: int,
-    estimates: Estimates,
-    policy: SchedulingConfig,
+    demand: Demand, worker: WorkerResidency, found: Victims, need: int, policy: SchedulingConfig
 ) -> LoadOption:
     model, instance = demand.model, worker.instance
     staying = worker.active - found.busy
     return LoadOption(  # by position, which is faster
         instance,
-        estimates.load_s(model.variant, instance.worker, need),
+        model.learned.load_s(instance.worker, need),
         found.drain_s,
         policy.eviction_weight * found.worth_s,
         policy.crowding * staying,
-        estimates.service_s(model.variant, worker.view.device) - model.typical_service_s,
+        model.learned.service_s(worker.view.device) - model.typical_service_s,
         found.variants,
     )
 

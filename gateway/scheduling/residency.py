@@ -12,6 +12,7 @@ from enum import StrEnum
 from math import inf
 from typing import Final
 
+from gateway.scheduling.estimates import ModelEstimates
 from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.queues import ModelQueue
 from gateway.scheduling.reasons import LoadReason
@@ -225,6 +226,7 @@ class ModelState:
     number: int
     """Tells models apart in a ranking, in the order of their appearance."""
     queue: ModelQueue
+    learned: ModelEstimates
     bounds: ReplicaBounds = _UNBOUNDED
     servers: dict[Instance, WorkerResidency] = field(default_factory=dict)
     """Workers that may serve it, ready or not."""

@@ -97,28 +97,33 @@ class State:
 
     def relearn(self, model: ModelState) -> None:
         """Bring what decisions need of the model's estimates up to date; after whatever taught something."""
-        variant, estimates = model.variant, self.estimates
+        learned = model.learned
         first = next(iter(model.servers.values()), None)
-        guess = first.view.servable.get(variant, 0) if first is not None else 0
-        model.measured_bytes = estimates.size_bytes(variant)
+        guess = first.view.servable.get(model.variant, 0) if first is not None else 0
+        model.measured_bytes = learned.size_bytes
         model.typical_bytes = max(1, model.measured_bytes or guess)
         self.least_bytes = min(self.least_bytes, model.typical_bytes)
-        model.typical_load_s = estimates.typical_load_s(variant, model.typical_bytes)
-        model.service_known = estimates.knows_answers(variant)
+        model.typical_load_s = learned.typical_load_s(model.typical_bytes)
+        model.service_known = bool(learned.answers_s)
         self.relearn_answers(model)
 
     def relearn_answers(self, model: ModelState) -> None:
         """The same after an answer."""
-        model.typical_service_s, model.typical_output_tokens = self.estimates.typical_answer(model.variant)
+        learned = model.learned
+        model.typical_service_s, model.typical_output_tokens = (
+            learned.typical_service_s,
+            learned.output_tokens,
+        )
 
     def model(self, variant: Variant) -> ModelState:
         """Return the model's state, a new one if it was never heard of."""
         model = self.models.get(variant)
         if model is None:
             queue = ModelQueue(Weighing(self.policy.late_weight, inf))
-            model = self.models[variant] = ModelState(variant, self._numbers, queue)
-            model.measured_bytes = self.estimates.size_bytes(variant)
-            model.typical_output_tokens = self.estimates.output_tokens(variant)
+            learned = self.estimates.of(variant)
+            model = self.models[variant] = ModelState(variant, self._numbers, queue, learned)
+            model.measured_bytes = learned.size_bytes
+            model.typical_output_tokens = learned.output_tokens
             self.by_number[model.number] = model
             self._numbers += 1
         return model

@@ -34,7 +34,7 @@ def adopt(witness: Witness, request: Arrived, instance: Instance) -> None:
     witness.requests[request.request], witness.granted[request.request] = request, instance
     witness.worlds[instance].running[request.request] = request.variant
     witness.answering.add(request.request)
-    mean = witness.scheduler.estimates.output_tokens(request.variant)
+    mean = witness.scheduler.estimates.of(request.variant).output_tokens
     witness.tokens.granted(request, mean, witness.now)
     granted_at = request.arrived_at + (witness.now - request.arrived_at) / 2
     assert not witness.feed(Adopted(request, instance, granted_at)), "does something about it"
@@ -183,7 +183,9 @@ def longest_wait_s(witness: Witness) -> float:
     backoff_s = max((witness.strikes.last(variant) - witness.now for variant in variants), default=0.0)
     names = {instance.worker for instance in witness.worlds}
     estimates = witness.scheduler.estimates
-    loads_s: float = sum(max(estimates.load_s(v, name, witness.need[v]) for name in names) for v in variants)
+    loads_s: float = sum(
+        max(estimates.of(v).load_s(name, witness.need[v]) for name in names) for v in variants
+    )
     begun_s = [witness.now - since for world in witness.worlds.values() for since in world.loading.values()]
     here_s = len(variants) * (LOAD_S + UNLOAD_S + ANSWER_S + max(begun_s, default=0.0))
     return witness.policy.drain_after + max(0.0, backoff_s) + 4 * (loads_s + here_s)

@@ -69,7 +69,7 @@ class Witness(Situation):
     def _arrives(self, event: Arrived) -> None:
         self.requests[event.request] = event
         if self._refusal(event) is None:
-            mean = self.scheduler.estimates.output_tokens(event.variant)
+            mean = self.scheduler.estimates.of(event.variant).output_tokens
             self.tokens.arrives(event, mean, self.now)
             if not event.avoid:
                 self.last_asked[event.variant, event.tenant] = self.now
@@ -126,7 +126,7 @@ class Witness(Situation):
         held.last_used = self.now
         del self.waiting[grant.request]
         self.granted[grant.request] = grant.instance
-        mean = self.scheduler.estimates.output_tokens(request.variant)
+        mean = self.scheduler.estimates.of(request.variant).output_tokens
         self.tokens.granted(request, mean, self.now)
 
     def _avoids_no_more(self, request: Arrived) -> Arrived:
@@ -252,7 +252,7 @@ class Witness(Situation):
         return not others or stranded
 
     def load_s(self, instance: Instance, variant: Variant) -> float:
-        seconds: float = self.scheduler.estimates.load_s(variant, instance.worker, self.need[variant])
+        seconds: float = self.scheduler.estimates.of(variant).load_s(instance.worker, self.need[variant])
         return seconds
 
     def _check_drains(self) -> None:

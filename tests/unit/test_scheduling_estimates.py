@@ -26,29 +26,29 @@ GIB = 2**30
 def test_an_unknown_model_is_never_asked_for_and_has_the_defaults() -> None:
     """Before anything was measured."""
     estimates = Estimates()
-    assert estimates.rate(A, 0) == 0
-    assert estimates.service_s(A, "gpu") == DEFAULT_SERVICE_S
-    assert estimates.output_tokens(A) == DEFAULT_OUTPUT_TOKENS
-    assert estimates.load_s(A, "w0", 8 * GIB) == DEFAULT_LOAD_S + 8 * GIB / DEFAULT_LOAD_BYTES_PER_S
-    assert estimates.size_bytes(A) is None
+    assert estimates.of(A).rate(0) == 0
+    assert estimates.of(A).service_s("gpu") == DEFAULT_SERVICE_S
+    assert estimates.of(A).output_tokens == DEFAULT_OUTPUT_TOKENS
+    assert estimates.of(A).load_s("w0", 8 * GIB) == DEFAULT_LOAD_S + 8 * GIB / DEFAULT_LOAD_BYTES_PER_S
+    assert estimates.of(A).size_bytes is None
 
 
 def test_the_rate_is_the_larger_of_a_quick_and_a_slow_memory() -> None:
     """A burst counts at once, and a habit outlives a quiet hour."""
     estimates = Estimates()
     for _ in range(60):
-        estimates.arrived(A, 100)
-    assert estimates.rate(A, 100) == pytest.approx(60 / FAST_S)
-    assert estimates.rate(A, 100 + FAST_S) == pytest.approx(60 / FAST_S * exp(-1))
-    assert estimates.rate(A, 100 + SLOW_S) == pytest.approx(60 / SLOW_S * exp(-1))
+        estimates.of(A).arrived(100)
+    assert estimates.of(A).rate(100) == pytest.approx(60 / FAST_S)
+    assert estimates.of(A).rate(100 + FAST_S) == pytest.approx(60 / FAST_S * exp(-1))
+    assert estimates.of(A).rate(100 + SLOW_S) == pytest.approx(60 / SLOW_S * exp(-1))
 
 
 def test_a_steady_stream_shows_its_rate() -> None:
     """Two requests a second for ten minutes."""
     estimates = Estimates()
     for number in range(1200):
-        estimates.arrived(A, number / 2)
-    assert estimates.rate(A, 600) == pytest.approx(2, rel=0.05)
+        estimates.of(A).arrived(number / 2)
+    assert estimates.of(A).rate(600) == pytest.approx(2, rel=0.05)
 
 
 def test_a_measured_load_counts_more_than_what_others_took_there() -> None:
@@ -58,49 +58,49 @@ def test_a_measured_load_counts_more_than_what_others_took_there() -> None:
         return DEFAULT_LOAD_S + size_bytes / DEFAULT_LOAD_BYTES_PER_S
 
     estimates = Estimates()
-    estimates.loaded(A, "w0", 4.0, 8 * GIB)
-    assert estimates.load_s(A, "w0", 1) == 4.0
-    assert estimates.load_s(B, "w0", 4 * GIB) == pytest.approx(by_size(4 * GIB) * 4.0 / by_size(8 * GIB))
-    assert estimates.load_s(B, "w1", 4 * GIB) == estimates.load_s(B, "w0", 4 * GIB)
-    assert estimates.load_s(A, "w1", 8 * GIB) == 4.0
-    assert estimates.typical_load_s(A, 1) == 4.0
-    assert estimates.size_bytes(A) == 8 * GIB
+    estimates.of(A).loaded("w0", 4.0, 8 * GIB)
+    assert estimates.of(A).load_s("w0", 1) == 4.0
+    assert estimates.of(B).load_s("w0", 4 * GIB) == pytest.approx(by_size(4 * GIB) * 4.0 / by_size(8 * GIB))
+    assert estimates.of(B).load_s("w1", 4 * GIB) == estimates.of(B).load_s("w0", 4 * GIB)
+    assert estimates.of(A).load_s("w1", 8 * GIB) == 4.0
+    assert estimates.of(A).typical_load_s(1) == 4.0
+    assert estimates.of(A).size_bytes == 8 * GIB
 
 
 def test_a_new_measurement_moves_the_estimate_a_part_of_the_way() -> None:
     """Between what was believed and what was seen."""
     estimates = Estimates()
-    estimates.loaded(A, "w0", 4.0, GIB)
-    estimates.loaded(A, "w0", 8.0, GIB)
-    assert 4.0 < estimates.load_s(A, "w0", GIB) < 8.0
+    estimates.of(A).loaded("w0", 4.0, GIB)
+    estimates.of(A).loaded("w0", 8.0, GIB)
+    assert 4.0 < estimates.of(A).load_s("w0", GIB) < 8.0
     for _ in range(200):
-        estimates.finished(A, "gpu", 20.0, 900)
-    assert estimates.service_s(A, "gpu") == pytest.approx(20.0)
-    assert estimates.output_tokens(A) == pytest.approx(900, rel=0.01)
+        estimates.of(A).finished("gpu", 20.0, 900)
+    assert estimates.of(A).service_s("gpu") == pytest.approx(20.0)
+    assert estimates.of(A).output_tokens == pytest.approx(900, rel=0.01)
 
 
 def test_an_answer_without_a_count_teaches_no_length() -> None:
     """It broke off, or its worker does not count."""
     estimates = Estimates()
-    estimates.finished(A, "gpu", 1.0, None)
-    assert estimates.output_tokens(A) == DEFAULT_OUTPUT_TOKENS
+    estimates.of(A).finished("gpu", 1.0, None)
+    assert estimates.of(A).output_tokens == DEFAULT_OUTPUT_TOKENS
 
 
 def test_what_was_learned_outlives_the_gateway() -> None:
     """Times and sizes as they were, rates decayed by the time that went by, on a clock that begins anew."""
     before, after = Estimates(), Estimates()
     for _ in range(30):
-        before.arrived(A, 1000)
-    before.loaded(A, "w0", 4.0, GIB)
-    before.prefilled(A, "gpu", 3000, 2.0)
-    before.finished(A, "gpu", 9.0, 50)
+        before.of(A).arrived(1000)
+    before.of(A).loaded("w0", 4.0, GIB)
+    before.of(A).prefilled("gpu", 3000, 2.0)
+    before.of(A).finished("gpu", 9.0, 50)
     after.restore(before.export(1000), passed_s=FAST_S, now=7)
-    assert after.rate(A, 7) == pytest.approx(before.rate(A, 1000) * exp(-1))
-    assert after.load_s(A, "w0", 1) == 4.0
-    assert after.size_bytes(A) == GIB
-    assert after.service_s(A, "gpu") == before.service_s(A, "gpu")
-    assert after.output_tokens(A) == before.output_tokens(A)
-    assert after.prefill_tokens_per_s(A, "gpu") == 1500
+    assert after.of(A).rate(7) == pytest.approx(before.of(A).rate(1000) * exp(-1))
+    assert after.of(A).load_s("w0", 1) == 4.0
+    assert after.of(A).size_bytes == GIB
+    assert after.of(A).service_s("gpu") == before.of(A).service_s("gpu")
+    assert after.of(A).output_tokens == before.of(A).output_tokens
+    assert after.of(A).prefill_tokens_per_s("gpu") == 1500
 
 
 # Conversations ---------------------------------------------------------------------------

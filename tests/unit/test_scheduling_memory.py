@@ -33,7 +33,7 @@ def test_what_no_worker_could_have_is_never_planned() -> None:
     stage.arrive(A)
     for instance in (W0, W1):
         stage.feed(LoadFailed(instance, A, WORDS, lasting=True, out_of_memory=True))
-    assert stage.scheduler.estimates.least_bytes(A) <= 5
+    assert stage.scheduler.estimates.of(A).least_bytes <= 5
 
 
 def test_a_model_that_ran_out_of_memory_leaves_and_is_loaded_elsewhere() -> None:
@@ -67,15 +67,15 @@ def test_many_answers_that_fail_at_once_count_as_one() -> None:
     stage = Stage([view(W0), view(W1)])
     stage.arrive(A)
     stage.feed(RanOutOfMemory(W0, A, WORDS))
-    least = stage.scheduler.estimates.least_bytes(A)
+    least = stage.scheduler.estimates.of(A).least_bytes
     assert stage.feed(RanOutOfMemory(W0, A, WORDS)) == []
-    assert stage.scheduler.estimates.least_bytes(A) == least
+    assert stage.scheduler.estimates.of(A).least_bytes == least
 
 
 def test_what_was_outgrown_counts_beside_others() -> None:
     """Its next load leaves no room for a model that would have fitted by what it says of itself."""
     stage = Stage([view(W0, loaded=2, memory=44)], obeys=False)
-    stage.scheduler.estimates.outgrew(A, 40, 44)
+    stage.scheduler.estimates.of(A).outgrew(40, 44)
     stage.arrive(A)
     stage.feed(Loaded(W0, A, resident(2, size=40)))
     assert planned(stage) == [44]

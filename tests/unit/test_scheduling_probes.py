@@ -35,6 +35,6 @@ def test_a_probe_does_not_keep_a_model_in_memory() -> None:
 def test_a_probe_counts_as_no_demand() -> None:
     """What is learned of how often a model is asked for stays as it was."""
     stage_ = stage()
-    rate = stage_.scheduler.estimates.rate(A, stage_.now)
+    rate = stage_.scheduler.estimates.of(A).rate(stage_.now)
     stage_.feed(Left(stage_.arrive(A, probe=True)))
-    assert stage_.scheduler.estimates.rate(A, stage_.now) == rate
+    assert stage_.scheduler.estimates.of(A).rate(stage_.now) == rate
