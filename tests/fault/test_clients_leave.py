@@ -1,7 +1,4 @@
-"""Clients that leave at every stage of every surface: the slot is free at once and nobody computes for them.
-
-Seed: `handler_cancellation=False` in `gateway/http/server.py`; a handler then never learns that it is alone.
-"""
+"""Clients that leave, at any stage of any surface: their slot is free at once, nobody computes for them."""
 
 from __future__ import annotations
 

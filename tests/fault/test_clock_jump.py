@@ -1,7 +1,4 @@
-"""The wall clock is set, by hours or years: nothing that waits, expires or was learned goes by it.
-
-What it needs is listed in `seeded.py`.
-"""
+"""The wall clock is set, by hours or years: nothing that waits, expires or was learned goes by it."""
 
 from __future__ import annotations
 

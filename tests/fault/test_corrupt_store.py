@@ -1,7 +1,4 @@
-"""Files of a store that are broken: the one model fails with a clear text, and all others go on.
-
-Seed: let `RejectReason.LOAD_FAILED` be tried again for ever (drop `lasting=` in `gateway/runtime.py`).
-"""
+"""Files of a store that are broken: the one model fails with a clear text, and all others go on."""
 
 from __future__ import annotations
 

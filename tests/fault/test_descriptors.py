@@ -1,7 +1,4 @@
-"""More clients than the gateway may have open files: nobody is refused, and nothing that runs is disturbed.
-
-Seed: give the listener to `web.SockSite` in `gateway/app.py` again. uvloop then hangs up on whoever waits.
-"""
+"""More clients than the gateway may have open files: nobody is refused and nothing is disturbed."""
 
 from __future__ import annotations
 

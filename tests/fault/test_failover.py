@@ -1,8 +1,6 @@
 """Workers killed in the middle of streamed answers that go on: the client sees one answer, without a seam.
 
-The model counts, so a lost, repeated or foreign token shows. Seeded faults that let these tests fail: in
-`Failover._answer` leave `broken.sent.text` out of the prompt (it counts from 1 again), in `Task.continuing`
-leave the limit as it was (it counts on too far), in `Outgoing.write` pass a worker's error frame on.
+The model counts, so a lost, repeated or foreign token shows.
 """
 
 from __future__ import annotations

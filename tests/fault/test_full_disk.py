@@ -1,7 +1,4 @@
-"""A disk without room: it stops logging, learning and pulling, and never serving.
-
-Seed: let `LearnedFile.write` raise, or the log be written to `sys.stderr` directly.
-"""
+"""A disk without room: it stops logging, learning and pulling, and never serving."""
 
 from __future__ import annotations
 

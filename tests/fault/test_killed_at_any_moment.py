@@ -1,6 +1,6 @@
 """A worker that is killed before the first byte, or while it loads: the client only waits a little longer.
 
-Idle and mid-stream are in `test_killed_processes.py`. Seed: let `relay.outcome.may_retry` say no to `Broken`.
+Idle and mid-stream are in `test_killed_processes.py`.
 """
 
 from __future__ import annotations

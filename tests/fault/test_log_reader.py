@@ -1,7 +1,4 @@
-"""Whoever reads the log: he may leave, stop to read, or never have been there; serving goes on.
-
-Seed: write to `sys.stderr` in `_configure_log` of `gateway/commands/gateway.py`, as before.
-"""
+"""Whoever reads the log: he may leave, stop to read, or never have been there; serving goes on."""
 
 from __future__ import annotations
 

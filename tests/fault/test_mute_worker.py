@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.faulty import GOOD, stage
+from tests.support.faulty import GOOD, Stage, stage
+from tests.support.gateway import until
+
+
+def requests(corral: Stage) -> list[dict[str, Any]]:
+    """Return what the log tells of requests; the line of one may come after its answer."""
+    return [line for line in corral.log() if line["event"] == "request"]
 
 
 async def test_what_it_was_sent_is_answered_by_another(tmp_path: Path) -> None:
@@ -15,7 +22,8 @@ async def test_what_it_was_sent_is_answered_by_another(tmp_path: Path) -> None:
         first = await corral.ask()
         await corral.until_left_out("w0")
         others = await corral.ask_many(6)
-        failed = [line["failed_attempts"] for line in corral.log() if "failed_attempts" in line]
+        await until(lambda: len(requests(corral)) == 7, "the log tells of all")
+        failed = [line for line in requests(corral) if "failed_attempts" in line]
         assert first.well
         assert all(told.well and told.worker == "w1" for told in others)
         assert len(failed) == 1, "only the first was sent to it"

@@ -1,7 +1,4 @@
-"""A worker that is killed while it pulls: its successor goes on with the pull, and the client sees one.
-
-Seed: let `gateway/stores.py` end an operation when its worker breaks off.
-"""
+"""A worker that is killed while it pulls: its successor goes on with the pull, and the client sees one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A second `corral up` beside a running one: it says why it cannot, and the first notices nothing.
-
-Seed: skip `claim` in `supervisor/commands/up.py`; the second would take over the sockets of the first.
-"""
+"""A second `corral up` beside a running one: it says why it cannot, and the first notices nothing."""
 
 from __future__ import annotations
 
