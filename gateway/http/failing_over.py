@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import structlog
 import tenacity
@@ -21,6 +21,7 @@ from aiohttp import web
 
 from gateway.fleet import Fleet
 from gateway.health.watch import Health
+from gateway.http.exchange import Exchange
 from gateway.http.outgoing import Outgoing
 from gateway.http.turn import TURN
 from gateway.relay.answers import error_text
@@ -51,9 +52,6 @@ from gateway.surfaces.continuing_frames import FRAMES, Ending, Frames, Heard, Se
 from gateway.surfaces.surface import Counts
 from supervisor.contract.config import GatewayConfig
 from supervisor.contract.fleet import WorkerStatus
-
-if TYPE_CHECKING:  # it holds an exchange's parts, and `inference` holds this
-    from gateway.http.inference import Exchange
 
 _log = structlog.get_logger("request")
 

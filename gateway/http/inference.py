@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
@@ -26,6 +25,7 @@ from gateway.http.arrival import ARRIVAL, BODY
 from gateway.http.bodies import read_body
 from gateway.http.context import Contexts, body_for, note_context
 from gateway.http.edge import REQUEST_ID
+from gateway.http.exchange import Exchange
 from gateway.http.failing_over import AnswerBrokeError, BrokenAnswer, Failover
 from gateway.http.harms import Harms
 from gateway.http.outgoing import Outgoing
@@ -48,22 +48,18 @@ from gateway.relay.outcome import (
     StreamFailedError,
     TimedOut,
     backoff_s,
-    breaks_of,
-    may_retry,
     rule_of,
     status_of,
-    to_tell,
 )
 from gateway.relay.stream import AsItComes, EndOfStream, Passage, WholeFrames, pump
 from gateway.relay.upstream import Message, Reply, Upstream
 from gateway.roster import Target
 from gateway.runtime import HandedOverError, Lease, RejectedError, Runtime
-from gateway.scheduling.names import Instance, Variant
-from gateway.scheduling.types import Arrived, UnloadAsked
-from gateway.surfaces.echo import Echo
+from gateway.scheduling.names import Instance
+from gateway.scheduling.types import UnloadAsked
 from gateway.surfaces.identity import Caller
 from gateway.surfaces.naming import unknown_model
-from gateway.surfaces.surface import BadRequestError, Counts, Facts, Surface
+from gateway.surfaces.surface import BadRequestError, Counts, Surface
 from gateway.workers.engines import worker_route
 from supervisor.contract.fleet import WorkerStatus
 
@@ -71,65 +67,6 @@ _MOST_KEPT_BYTES: Final = 16 * 2**20
 """Of an answer that comes in one piece; a larger one is passed on as it comes."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@dataclass(slots=True)
-class Exchange:
-    """What one request carries through its attempts."""
-
-    request: web.Request
-    surface: Surface
-    route: str
-    """As workers know it."""
-    target: Target
-    facts: Facts
-    body: bytes
-    """What goes to the worker."""
-    content_type: str
-    variant: Variant
-    arrived_at: float
-    deadline: float
-    record: RequestRecord
-    avoid: frozenset[Instance] = frozenset()
-    """Where it failed, or cannot be served."""
-    breaks: int = 0
-    """How often it may have harmed a worker."""
-    failure: Outcome | None = None
-    """What its client is told if no attempt ends well."""
-
-    @property
-    def echo(self) -> Echo | None:
-        """What has the answer name the model as the client did; None where the worker does it."""
-        asked = self.facts.model
-        return Echo(asked) if self.target.name != asked else None
-
-    def arrival(self) -> Arrived:
-        """Return the event of the next attempt; each has an id of its own."""
-        facts = self.facts
-        return Arrived(
-            request=self.record.asks(self.variant, self.arrived_at),
-            variant=self.variant,
-            arrived_at=self.arrived_at,
-            deadline=self.deadline,
-            keep_alive_s=facts.keep_alive_s,
-            keep_alive_given=facts.keep_alive_given,
-            avoid=self.avoid,
-            tenant=facts.tenant,
-            session=facts.session,
-            prompt_tokens=facts.prompt_tokens,
-            background=facts.background,
-            admitted=self.request[ARRIVAL].admitted,
-        )
-
-    def failed(self, instance: Instance, outcome: Outcome) -> None:
-        """Remember where and how an attempt failed."""
-        self.avoid |= {instance}
-        self.breaks += breaks_of(outcome)
-        self.failure = to_tell(outcome, self.failure, asyncio.get_running_loop().time() - self.arrived_at)
-
-    def may_try_again(self, error: BaseException) -> bool:
-        """Whether the failure allows another attempt."""
-        return isinstance(error, AttemptFailedError) and may_retry(error.outcome, breaks=self.breaks)
 
 
 class InferenceHandlers:
