@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.simulate.fitting import NothingShownError, as_yaml, fit, read_shown
+from gateway.simulate.fitting import NothingShownError, as_yaml, fit
 from gateway.simulate.model import Fleet
 from gateway.simulate.overrides import Overrides, misfits, overridden
 from gateway.simulate.request_log import LogReading, read_log
 from gateway.simulate.scenario import Scenario, SyntheticSection, fleet_of
+from gateway.simulate.shown import read_shown
 from gateway.simulate.study import Study
 from gateway.simulate.tables import TableError, read_lengths, read_trace
 from gateway.simulate.workload import (

@@ -20,10 +20,11 @@ import json
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
+
+from gateway.simulate.shown import Answer, Limits, LoadSpan, Shown
 
 _MOST_ANSWERS: Final = 3000
 """The latest so many are looked at: more would not make the means any better."""
@@ -32,46 +33,6 @@ _LOAD_WEIGHTS: Final = tuple(step / 10 for step in range(21))
 _LEAST_S: Final = 1e-5
 """Of a prompt, where the first token explains all of its time."""
 _GB: Final = 1e9
-
-
-class Answer(NamedTuple):
-    """One request in its slot; times in seconds of the wall clock."""
-
-    worker: str
-    model: str
-    granted_at: float
-    first_at: float
-    ended_at: float
-    prompt: int
-    output: int
-
-
-class LoadSpan(NamedTuple):
-    """One load."""
-
-    worker: str
-    model: str
-    began_at: float
-    ended_at: float
-
-
-class Limits(NamedTuple):
-    """What a worker may hold."""
-
-    max_loaded_models: int
-    memory_bytes: int
-
-
-@dataclass(slots=True)
-class Shown:
-    """What a log shows."""
-
-    answers: list[Answer] = field(default_factory=list)
-    loads: list[LoadSpan] = field(default_factory=list)
-    room_s: list[float] = field(default_factory=list)
-    limits: dict[str, Limits] = field(default_factory=dict)
-    slots: dict[str, int] = field(default_factory=dict)
-    sizes: dict[str, int] = field(default_factory=dict)
 
 
 class NothingShownError(ValueError):
@@ -101,59 +62,6 @@ class Fitted:
     unload_s: float
     answers: int
     loads: int
-
-
-# What the log shows ---------------------------------------------------------------
-
-
-def read_shown(lines: Iterable[str]) -> Shown:
-    """Return what the lines of a gateway show; others are passed over."""
-    shown = Shown()
-    for line in lines:
-        brace = line.find("{")
-        try:
-            entry = json.loads(line[brace:]) if brace >= 0 else None
-        except ValueError:
-            continue
-        if isinstance(entry, dict):
-            _take(shown, entry)
-    return shown
-
-
-def _take(shown: Shown, entry: Mapping[str, Any]) -> None:
-    worker = str(entry.get("worker", "")).partition("#")[0]
-    match entry:
-        case {"event": "request", "outcome": "done", "status": 200, "first_byte_s": float()}:
-            shown.answers.extend(_answer(entry))
-        case {"event": "worker serves", "max_loaded_models": int(most), "memory_bytes": int(memory)}:
-            shown.limits[worker] = Limits(most, memory)
-        case {"event": "load", "unloaded": [_, *_], "room_s": float(room_s)}:
-            shown.room_s.append(room_s)
-        case {"event": "loaded", "load": int(), "model": str(model), "seconds": float(seconds)}:
-            ended_at = datetime.fromisoformat(entry["timestamp"]).timestamp()
-            shown.loads.append(LoadSpan(worker, model, ended_at - seconds, ended_at))
-            shown.slots[model] = int(entry.get("slots") or 1)
-            shown.sizes[model] = int(entry.get("size_bytes") or 0)
-
-
-def _answer(entry: Mapping[str, Any]) -> Iterator[Answer]:
-    output, prompt = entry.get("tokens"), entry.get("prompt_tokens")
-    attempts = entry.get("attempts") or []
-    if not output or not prompt or len(attempts) != 1:
-        return
-    began = float(entry["started_unix"])
-    yield Answer(
-        worker=str(entry["worker"]),
-        model=str(entry["model"]),
-        granted_at=began + attempts[0]["asked_s"] + attempts[0]["waited_s"],
-        first_at=began + entry["first_byte_s"],
-        ended_at=began + entry["total_s"],
-        prompt=int(prompt),
-        output=int(output),
-    )
-
-
-# What that means ------------------------------------------------------------------
 
 
 def fit(shown: Shown) -> Fitted:

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from gateway.simulate.fitting import NothingShownError, as_yaml, fit, read_shown
+from gateway.simulate.fitting import NothingShownError, as_yaml, fit
 from gateway.simulate.model import Job
 from gateway.simulate.overrides import misfits
 from gateway.simulate.policies.registry import policy_maker
 from gateway.simulate.scenario import Scenario, fleet_of
+from gateway.simulate.shown import read_shown
 from gateway.simulate.simulation import Run, simulate
 from supervisor.contract.config import SchedulingConfig
 from supervisor.contract.yaml_config import parse_as
