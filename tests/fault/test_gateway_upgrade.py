@@ -37,9 +37,9 @@ LONG = {"model": "long", "prompt": "go", "options": {"num_predict": 1900, "tempe
 
 @pytest.fixture(params=ENGINES)
 def running(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Corral]:
-    """A Corral of two workers with a model of short answers and one of long ones."""
+    """A Corral of two workers with a model of short answers and one of long ones, which may take their time."""
     make_models(tmp_path)
-    with corral(tmp_path, engine=request.param) as running:
+    with corral(tmp_path, engine=request.param, gateway={"stop_timeout": 100}) as running:
         yield running
 
 
@@ -264,14 +264,14 @@ async def test_after_sigterm_answers_finish_and_what_is_new_is_refused_cleanly(r
             assert response.headers["Connection"] == "close"
             assert "being stopped" in (await response.json())["error"]["message"]
         assert (await words)["done"] is True
-        assert await asyncio.to_thread(running.process.wait, 20) == 0
+        assert await asyncio.to_thread(running.process.wait, 60) == 0
         with pytest.raises(aiohttp.ClientConnectorError):
             await session.get(running.url)
 
 
 async def whole(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
     """Read a long answer to its end; return the last frame."""
-    body = {**LONG, "options": {"num_predict": 400, "temperature": 0}}
+    body = {**LONG, "options": {"num_predict": 200, "temperature": 0}}
     async with session.post(f"{url}/api/generate", json=body) as response:
         lines = (await response.text()).splitlines()
         answer: dict[str, Any] = json.loads(lines[-1])

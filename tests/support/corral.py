@@ -107,18 +107,24 @@ def write_config(directory: Path, **changes: Any) -> Path:
 
 @contextmanager
 def corral(
-    directory: Path, environ: dict[str, str] | None = None, *, engine: str = "embedded", **changes: Any
+    directory: Path,
+    environ: dict[str, str] | None = None,
+    *,
+    engine: str = "embedded",
+    entering: tuple[str, ...] = (),
+    **changes: Any,
 ) -> Iterator[Corral]:
     """Run it with the configuration above and these changes; it is gone afterwards.
 
     With the engine `ollama` the GGUF files of the directory are in the workers' store, which is the test's.
+    `entering` is a command that becomes the one after it.
     """
     (directory / "models").mkdir(exist_ok=True)
     if engine == "ollama":
         import_models(directory / "store", *sorted((directory / "models").glob("*.gguf")))
         environ = environ or ollama_environment(directory)
     changes.setdefault("worker_defaults", {**CONFIG["worker_defaults"], "engine": engine})
-    argv = [COMMAND, "up", "--config", str(write_config(directory, **changes))]
+    argv = [*entering, COMMAND, "up", "--config", str(write_config(directory, **changes))]
     with (
         (directory / "log").open("w") as log,
         subprocess.Popen(

@@ -25,6 +25,11 @@ class MemoryGroup:
     """Where processes share a limit."""
 
     path: Path
+    limit_file: str
+
+    def limit(self, limit_bytes: int) -> None:
+        """Set another limit."""
+        (self.path / self.limit_file).write_text(str(limit_bytes))
 
     @property
     def entering(self) -> tuple[str, ...]:
@@ -50,7 +55,7 @@ def memory_group(limit_bytes: int) -> Iterator[MemoryGroup]:
             _without_swap(path, limit_bytes)
         except OSError as error:
             raise NoMemoryGroupError(f"there is no memory controller here ({error})") from error
-        yield MemoryGroup(path)
+        yield MemoryGroup(path, limit)
     finally:
         eventually(lambda: not (path / "cgroup.procs").read_text(), "the end of all in the group")
         path.rmdir()
