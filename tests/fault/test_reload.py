@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +17,11 @@ import pytest
 
 from tests.support.aftermath import all_comes_back, gateway_pid
 from tests.support.corral import CONFIG, Corral, corral, write_config
+from tests.support.gateway import until
 from tests.support.load import GO, load, order
 from tests.support.models import counting_model
 from tests.support.ollama_store import ENGINES
-from tests.support.supervisor import eventually, exists
+from tests.support.supervisor import ROOT, eventually, exists
 
 
 @pytest.fixture(params=ENGINES)
@@ -33,6 +37,16 @@ def rewrite(running: Corral, **changes: Any) -> None:
     defaults = {**CONFIG["worker_defaults"], "engine": running.engine}
     changes = {"workers": [{"name": "a"}, {"name": "b"}], "worker_defaults": defaults, **changes}
     write_config(running.directory, **changes)
+
+
+@pytest.fixture
+def far_url() -> Iterator[str]:
+    """Return the address of a fake worker that somebody else started; it holds the model `count`."""
+    argv = [sys.executable, "-m", "tests.support.run_fake_ollama", "far", "127.0.0.1"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        process.kill()
 
 
 def lines(running: Corral, event: str) -> list[dict[str, Any]]:
@@ -53,6 +67,12 @@ async def chat(running: Corral, model: str) -> None:
         await client.chat(model, GO, options={"num_predict": 1})
     finally:
         await client.close()  # type: ignore[no-untyped-call]  # the library left it bare
+
+
+async def status_of(running: Corral, model: str) -> int:
+    """Return the status of an answer by this model."""
+    async with httpx.AsyncClient(base_url=running.url) as client:
+        return (await client.post("/api/generate", json={"model": model, "prompt": "x"})).status_code
 
 
 async def test_a_broken_file_changes_nothing_and_is_told(running: Corral) -> None:
@@ -108,6 +128,59 @@ async def test_a_storm_of_signals_under_load_is_a_handful_of_reloads(running: Co
     await chat(running, "alias99")
     with pytest.raises(ollama.ResponseError):
         await chat(running, "alias98")
+
+
+async def test_what_comes_during_a_reload_becomes_one_more(tmp_path: Path) -> None:
+    """Which sees the file as it is then; whoever asked with the command hears of that one.
+
+    Fails when each signal becomes a reload of its own, and when one that comes late is taken for the first.
+    """
+    counting_model(tmp_path / "models", name="count", width=512, layers=6, feed_forward=2048)
+    with corral(tmp_path, workers=[{"name": "a"}]) as running:
+        client = httpx.AsyncClient(base_url=running.url, timeout=60)
+        body = {"model": "count", "prompt": "go", "options": {"num_predict": 1900}}
+        async with client.stream("POST", "/api/generate", json=body) as answer:
+            pieces = answer.aiter_bytes()
+            await anext(pieces)
+            write_config(tmp_path, workers=[{"name": "a", "max_loaded_models": 2}])
+            first = asyncio.create_task(order(running, "reload"))
+            await until(lambda: running.worker("a")["state"] == "draining", "the worker drains")
+            write_config(tmp_path, workers=[{"name": "a", "max_loaded_models": 2}], drain_timeout=1)
+            for _ in range(5):
+                running.process.send_signal(signal.SIGHUP)
+            late = asyncio.create_task(order(running, "reload"))
+            await until(lambda: len(lines(running, "asked on the control socket")) == 2, "both are heard")
+        await client.aclose()
+        assert (await first)[0] == 0
+        code, said = await late
+        assert (code, said.splitlines()[0]) == (0, "waits for the reload that is under way")
+        assert "drain_timeout: changes in place" in said
+        assert len(lines(running, "reloaded")) == 2
+
+
+async def test_an_external_worker_changes_in_place(tmp_path: Path, far_url: str) -> None:
+    """New limits leave it as it is; another address is another life; without it its models are gone.
+
+    Fails when a changed worker is watched with what it was before, and when a new one is not asked at once.
+    """
+    far = {"name": "far", "url": far_url, "memory": "1GiB"}
+    with corral(tmp_path, workers=[{"name": "own"}]) as running:
+        before = pids(running)["gateway"]
+        for changes, limits in (({}, (1, 1)), ({"num_parallel": 3}, (3, 1))):
+            write_config(tmp_path, workers=[{"name": "own"}], external=[{**far, **changes}])
+            assert (await order(running, "reload"))[0] == 0
+            await until(lambda: running.worker("far")["state"] == "ready", "it serves")
+            assert await status_of(running, "count") == 200
+            shown = running.worker("far")
+            assert (shown["num_parallel"], shown["incarnation"]) == limits
+        write_config(tmp_path, workers=[{"name": "own"}], external=[{**far, "url": "http://127.0.0.1:9"}])
+        assert (await order(running, "reload"))[0] == 0
+        await until(lambda: running.worker("far")["state"] != "ready", "nobody is there")
+        write_config(tmp_path, workers=[{"name": "own"}])
+        assert (await order(running, "reload"))[0] == 0
+        assert [worker["worker"] for worker in running.ps()["workers"]] == ["own"]
+        assert gateway_pid(running) == before
+        assert await status_of(running, "count") == 404
 
 
 async def test_only_the_changed_worker_drains_and_the_other_keeps_its_models(running: Corral) -> None:
