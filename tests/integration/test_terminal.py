@@ -1,0 +1,82 @@
+"""What SIGHUP means to a supervisor: its terminal was closed, or somebody asks for a reload.
+
+Seeds, in `supervisor/host/terminal.py`: forget in `at_start` that the signal is ignored under nohup, or have
+`was_closed` always say yes.
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.supervisor import PATIENCE_S, RunningSupervisor, eventually, supervisor
+
+_ON_TERMINAL: Final = (
+    "import os, signal, sys\n"
+    "os.setsid()\n"
+    "os.open(sys.argv[1], os.O_RDWR)\n"  # a session's first one is its own
+    "if sys.argv[2] == 'nohup':\n"
+    "    signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    "os.execv(sys.argv[3], sys.argv[3:])\n"
+)
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, str]]:
+    """A terminal: the end that its window holds, and the name of the other one."""
+    window, inner = pty.openpty()
+    yield window, os.ttyname(inner)
+    os.close(inner)
+
+
+@contextmanager
+def started(directory: Path, tty: str, how: str) -> Iterator[RunningSupervisor]:
+    """Run a supervisor on this terminal."""
+    entering = (sys.executable, "-c", _ON_TERMINAL, tty, how)
+    with supervisor(directory, {"name": "a"}, entering=entering) as corral:
+        corral.wait_until_ready()
+        yield corral
+
+
+def reloads(corral: RunningSupervisor) -> int:
+    """Return how many there were."""
+    return sum(line["event"] == "reloaded" for line in corral.log())
+
+
+def test_closing_the_terminal_ends_it(tmp_path: Path, terminal: tuple[int, str]) -> None:
+    """Nobody would see it any more, and it could not be ended with Ctrl-C."""
+    window, tty = terminal
+    with started(tmp_path, tty, "plainly") as corral:
+        os.close(window)
+        assert corral.process.wait(PATIENCE_S) == 0
+        assert reloads(corral) == 0
+
+
+def test_on_an_open_terminal_the_signal_asks_for_a_reload(tmp_path: Path, terminal: tuple[int, str]) -> None:
+    """Again and again."""
+    window, tty = terminal
+    with started(tmp_path, tty, "plainly") as corral:
+        for number in (1, 2):
+            corral.process.send_signal(signal.SIGHUP)
+            eventually(lambda number=number: reloads(corral) == number, "a reload")  # type: ignore[misc]  # a default binds the loop's value
+        assert corral.stop() == 0
+    os.close(window)
+
+
+def test_under_nohup_it_outlives_the_terminal(tmp_path: Path, terminal: tuple[int, str]) -> None:
+    """That is what nohup is for; the signal asks for a reload before and after."""
+    window, tty = terminal
+    with started(tmp_path, tty, "nohup") as corral:
+        os.close(window)
+        eventually(lambda: reloads(corral) == 1, "the reload that the closing asked for")
+        corral.process.send_signal(signal.SIGHUP)
+        eventually(lambda: reloads(corral) == 2, "another one")
+        assert corral.stop() == 0
