@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -231,11 +230,6 @@ def _targets(pid: int) -> list[str]:
 def _worker_ports(running: Corral) -> frozenset[int]:
     fleet = ask_gateway(running.directory / "run", "/corral/fleet")["workers"]
     return frozenset(urlsplit(worker["base_url"]).port or 0 for worker in fleet)
-
-
-def kinds_of_descriptors(pid: int) -> Counter[str]:
-    """Return the descriptors of a process by what they are: for the text of a failure."""
-    return Counter(target.partition(":")[0] for target in _targets(pid))
 
 
 def resident_bytes(pid: int) -> int:
