@@ -37,7 +37,7 @@ LONG = {"model": "long", "prompt": "go", "options": {"num_predict": 1900, "tempe
 
 @pytest.fixture(params=ENGINES)
 def running(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Corral]:
-    """A Corral of two workers with a model of short answers and one of long ones, which may take their time."""
+    """A Corral of two workers, a model of short answers and one of long ones, which may take their time."""
     make_models(tmp_path)
     with corral(tmp_path, engine=request.param, gateway={"stop_timeout": 100}) as running:
         yield running

@@ -25,7 +25,7 @@ TIGHT_BYTES: Final = 900 * 2**20
 """The limit soon after that, as when others take their share."""
 HUNGRY: Final = {"width": 512, "layers": 6, "feed_forward": 1024, "context": 2**17}
 """Of a model whose cache takes 1.6 GB with the whole of its context."""
-GO: Final = {"raw": True, "options": {"num_predict": 2, "temperature": 0}}
+TWO: Final = {"num_predict": 2, "temperature": 0}
 
 
 @pytest.fixture(params=ENGINES)
@@ -50,16 +50,21 @@ def running(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Corral]:
         pytest.skip(str(error))
 
 
+async def count_on(client: ollama.AsyncClient, model: str, numbers: str) -> list[str]:
+    """Return the next two numbers."""
+    return ((await client.generate(model, numbers, raw=True, options=TWO)).response or "").split()
+
+
 async def test_a_runner_that_the_kernel_kills_takes_nobody_with_it(running: Corral) -> None:
     """Its client is told, the worker lives and has less memory from now on, and says why."""
     client = ollama.AsyncClient(running.url)
     before = running.worker("w0")
     with all_comes_back(running):
-        assert (await client.generate("sound", "1 2", **GO)).response.split() == ["3", "4"]
+        assert await count_on(client, "sound", "1 2") == ["3", "4"]
         with pytest.raises(ollama.ResponseError) as refused:
-            await client.generate("hungry", "1 2", **GO)
+            await count_on(client, "hungry", "1 2")
         assert refused.value.status_code == 500
-        assert (await client.generate("sound", "3 4", **GO)).response.split() == ["5", "6"]
+        assert await count_on(client, "sound", "3 4") == ["5", "6"]
         await client.close()  # type: ignore[no-untyped-call]  # the library left it bare
     eventually(lambda: running.worker("w0")["withheld_bytes"], "less memory")
     after = running.worker("w0")
