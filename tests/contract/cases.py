@@ -407,14 +407,3 @@ RESPONSES: Final = (
     _responses("text of a wrong type", "error", text="x"),
     _responses("of an embedding model", "error", model="embed"),
 )
-
-GROUPS: Final = {
-    "listing": LISTING,
-    "generate": GENERATE,
-    "chat": CHAT,
-    "bodies": BODIES,
-    "v1": V1,
-    "embed": EMBED,
-    "messages": MESSAGES,
-    "responses": RESPONSES,
-}

@@ -19,8 +19,9 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Final
 
-from tests.contract.cases import GROUPS, Case
+from tests.contract.cases import Case
 from tests.contract.exchange import exchange
+from tests.contract.groups import GROUPS
 from tests.contract.shape import shortened
 from tests.support.embedded_worker import free_port, wait_until
 from tests.support.models import counting_model, embedding_model

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from supervisor.contract.wire import SLOTS_FIELD, WEIGHTS_FIELD
-from tests.contract.cases import GROUPS, Case
+from tests.contract.cases import Case
 from tests.contract.exchange import exchange
+from tests.contract.groups import GROUPS
 from tests.contract.shape import shape
 from tests.support.embedded_worker import WorkerProcess, embedded_worker
 from tests.support.models import counting_model, embedding_model

@@ -24,7 +24,7 @@ _TOOL: Final = {
     "type": "function",
     "function": {"name": "add", "description": "adds", "parameters": _PARAMETERS},
 }
-ODD: Final = (
+ODD: Final[tuple[Any, ...]] = (
     *(None, True, 0, -1, 1.5, 2**70, 1e300, "", "x", "\ud800"),
     *([], {}, ["x"], [1], [None], [[]], [{}], {"a": 1}, {"type": "x"}, [{"type": None}], [{"type": "text"}]),
 )

@@ -18,6 +18,7 @@ from supervisor.contract.go_json import mismatch
 from supervisor.engines.embedded.bodies import check_base64
 from supervisor.engines.embedded.failures import BAD_REQUEST, ApiError
 from supervisor.engines.embedded.frames import Frame
+from supervisor.engines.embedded.nested import BLOCK, BLOCK_PLACE, ListOf, checked, tool_parameters
 from supervisor.engines.embedded.rendering import named_event
 
 _ERROR_TYPES: Final = {
@@ -214,9 +215,12 @@ def _tools(tools: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
         if _searches(tool):
             yield _SEARCH_TOOL
         elif not (searches and tool.get("name") == _SEARCH):
-            schema = tool.get("input_schema") or {}
-            function = {"name": tool.get("name", ""), "description": tool.get("description", "")}
-            yield {"type": "function", "function": function | {"parameters": schema}}
+            name = tool.get("name", "")
+            schema = tool_parameters(
+                tool.get("input_schema"), f"invalid input_schema for tool {json.dumps(name)}"
+            )
+            function = {"name": name, "description": tool.get("description", ""), "parameters": schema}
+            yield {"type": "function", "function": function}
 
 
 def _searches(tool: Mapping[str, Any]) -> bool:
@@ -247,9 +251,7 @@ def _message(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     if not isinstance(content, (str, list)):
         raise ApiError(BAD_REQUEST, mismatch(content, "[]anthropic.ContentBlock", _FIELD))
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    for block in blocks:
-        if not isinstance(block, dict):
-            raise ApiError(BAD_REQUEST, mismatch(block, "anthropic.ContentBlock", _FIELD))
+    blocks = checked(blocks, ListOf(BLOCK), BLOCK_PLACE)
     results = [_result(b) for b in blocks if b.get("type") in ("tool_result", "web_search_tool_result")]
     thoughts = [b.get("thinking") or "" for b in blocks if b.get("type") == "thinking"]
     said: dict[str, Any] = {

@@ -15,13 +15,18 @@ from typing import Any, Final
 
 from supervisor.contract.go_json import mismatch, syntax_error
 from supervisor.engines.embedded.failures import BAD_REQUEST, ApiError
-from supervisor.engines.embedded.structs import ELEMENTS, MESSAGE, TYPES, Kind, Struct
+from supervisor.engines.embedded.nested import INSIDE, Place, checked
+from supervisor.engines.embedded.structs import ELEMENTS, MESSAGE, TYPES, Kind, Struct, fits
 
-_INT_BITS: Final = 63
 _LONGEST_INTEGER: Final = 4000
 """Digits; Python reads no more, and no field of any request can hold more than 19."""
 _NO_BASE64: Final = re.compile(r"[^A-Za-z0-9+/]")
 _QUANTUM: Final = 4
+_LONE_SURROGATE: Final = re.compile(
+    r"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)", re.DOTALL
+)
+"""Half of a pair where the group is found, which Go reads as U+FFFD; else another escape, or a whole pair."""
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def decode(raw: bytes, struct: Struct) -> dict[str, Any]:
@@ -34,7 +39,7 @@ def decode(raw: bytes, struct: Struct) -> dict[str, Any]:
     if not text:
         raise ApiError(BAD_REQUEST, struct.no_body)
     try:
-        value, _ = _DECODER.raw_decode(text)
+        value, _ = _DECODER.raw_decode(_with_whole_characters(text))
     except ValueError as error:
         raise ApiError(BAD_REQUEST, syntax_error(text)) from error
     except RecursionError as error:
@@ -78,26 +83,23 @@ def check_base64(text: str) -> None:
 
 
 def _checked(value: Any, kind: Kind, path: str) -> Any:  # noqa: ANN401 -- any JSON
-    if not _fits(value, TYPES[kind]):
+    if not fits(value, TYPES[kind]):
         raise ApiError(BAD_REQUEST, mismatch(value, kind.value, path))
     element, name = ELEMENTS.get(kind, (object, ""))
     for item in value if kind in ELEMENTS else ():
-        if item is not None and not _fits(item, (element,)):
+        if item is not None and not fits(item, (element,)):
             raise ApiError(BAD_REQUEST, mismatch(item, name, path))
     if kind is Kind.IMAGES:
         for image in value:
             check_base64(image or "")
     if kind is Kind.MESSAGES:
         return [fields_of(message or {}, MESSAGE) for message in value]
+    if kind is Kind.INTS:
+        return [item or 0 for item in value]
+    if kind in INSIDE:
+        struct, _, field = path.partition(".")
+        return checked(value, INSIDE[kind], Place(struct, field, blind="." in field))
     return [item for item in value if item is not None] if kind in ELEMENTS else value
-
-
-def _fits(value: Any, types: tuple[type, ...]) -> bool:  # noqa: ANN401 -- any JSON
-    if isinstance(value, bool) and int in types:
-        return False
-    if types == (int,) and isinstance(value, int):
-        return value.bit_length() <= _INT_BITS
-    return isinstance(value, types)
 
 
 def go_type(value: object) -> str:
@@ -115,6 +117,15 @@ def go_type(value: object) -> str:
             return "[]interface {}"
         case _:
             return "map[string]interface {}"
+
+
+def _with_whole_characters(text: str) -> str:
+    """Return JSON without halves of surrogate pairs, which cannot be sent on as UTF-8."""
+    return _LONE_SURROGATE.sub(_replaced, text) if _SURROGATE.search(text) else text
+
+
+def _replaced(escape: re.Match[str]) -> str:
+    return r"\ufffd" if escape[1] else escape[0]
 
 
 def _integer(digits: str) -> int | float:

@@ -21,6 +21,7 @@ from supervisor.engines.embedded.frames import Frame
 from supervisor.engines.embedded.rendering import encode
 
 _FINGERPRINT: Final = "fp_ollama"
+_BAD_ARGUMENTS: Final = "invalid tool call arguments"
 _EFFORTS: Final = ("high", "medium", "low", "max", "none")
 _ENCODINGS: Final = ("float", "base64")
 _ERROR_TYPES: Final = {
@@ -353,7 +354,7 @@ def _tool_name(messages: Sequence[Any], message: Mapping[str, Any]) -> str:
         return ""
     wanted = message.get("tool_call_id")
     calls = [c for m in messages if isinstance(m, dict) for c in m.get("tool_calls") or ()]
-    named = [c["function"]["name"] for c in calls if wanted and c.get("id") == wanted]
+    named = [c.get("function", {}).get("name", "") for c in calls if wanted and c.get("id") == wanted]
     return str(message.get("name") or (named[-1] if named else ""))
 
 
@@ -361,7 +362,9 @@ def _native_call(call: Mapping[str, Any]) -> dict[str, Any]:
     function = call.get("function") or {}
     try:
         arguments = json.loads(function.get("arguments", ""))
-    except (ValueError, TypeError) as error:
-        raise ApiError(BAD_REQUEST, "invalid tool call arguments") from error
-    named = {"name": function.get("name", ""), "arguments": arguments}
+    except ValueError as error:
+        raise ApiError(BAD_REQUEST, _BAD_ARGUMENTS) from error
+    if not isinstance(arguments, dict | None):
+        raise ApiError(BAD_REQUEST, _BAD_ARGUMENTS)
+    named = {"name": function.get("name", ""), "arguments": arguments or {}}
     return {"id": call.get("id", ""), "function": named}

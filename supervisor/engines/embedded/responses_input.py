@@ -11,6 +11,20 @@ from typing import Any, Final
 
 from supervisor.contract.go_json import mismatch, syntax_error
 from supervisor.engines.embedded.failures import BAD_REQUEST, ApiError
+from supervisor.engines.embedded.nested import (
+    NO_OBJECT,
+    RESPONSES_CALL,
+    RESPONSES_IMAGE_PART,
+    RESPONSES_ITEM,
+    RESPONSES_OUTPUT,
+    RESPONSES_PART,
+    RESPONSES_TEXT_PART,
+    RESPONSES_THOUGHTS,
+    Place,
+    Shape,
+    checked,
+    tool_parameters,
+)
 from supervisor.engines.embedded.openai import image_of, think_of
 
 _TEXTS: Final = ("input_text", "output_text")
@@ -47,7 +61,7 @@ def _options(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     function = {"name": tool.get("name", ""), "description": tool.get("description") or ""}
-    parameters = tool.get("parameters") or {}
+    parameters = tool_parameters(tool.get("parameters"), "failed to unmarshal tool parameters")
     return {"type": tool.get("type", ""), "function": function | {"parameters": parameters}}
 
 
@@ -61,14 +75,26 @@ def _messages(body: Mapping[str, Any]) -> Messages:
     if not isinstance(given, list):
         raise _refused("input must be a string or array", given)
     for n, item in enumerate(given):
-        _ITEMS[_type_of(item, f"input[{n}]")](messages, item, f"input[{n}]")
+        place = f"input[{n}]"
+        kind = _type_of(item, place)
+        _ITEMS[kind](messages, _read(item, _SHAPES[kind], place), place)
     return messages
+
+
+def _read(value: object, shape: Shape, place: str) -> Item:
+    """Return an item or a part of one, checked."""
+    try:
+        found: Item = checked(value, shape, Place())
+    except ApiError as error:
+        raise ApiError(BAD_REQUEST, f"{place}: {error.text}") from error
+    return found
 
 
 def _type_of(item: object, place: str) -> str:
     """Return the type of an item; one that has only a role is a message."""
     if not isinstance(item, dict):
         raise ApiError(BAD_REQUEST, f"{place}: {mismatch(item, 'openai.ResponsesInputItem')}")
+    item = _read(item, RESPONSES_ITEM, place)
     kind = item.get("type") or ("message" if item.get("role") else "")
     if not kind:
         raise ApiError(BAD_REQUEST, f"{place}: input item missing required 'type' field")
@@ -99,7 +125,9 @@ def _add_call(messages: Messages, item: Item, place: str) -> None:  # noqa: ARG0
     except ValueError as error:
         wrong = syntax_error(item["arguments"])
         raise ApiError(BAD_REQUEST, f"failed to parse function call arguments: {wrong}") from error
-    function = {"name": item.get("name", ""), "arguments": arguments}
+    if not isinstance(arguments, dict | None):
+        raise ApiError(BAD_REQUEST, f"failed to parse function call arguments: {NO_OBJECT}")
+    function = {"name": item.get("name", ""), "arguments": arguments or {}}
     if not messages or messages[-1]["role"] != "assistant":
         messages.append({"role": "assistant", "content": ""})
     calls = messages[-1].setdefault("tool_calls", [])
@@ -118,6 +146,16 @@ _ITEMS: Final[Mapping[str, Callable[[Messages, Item, str], None]]] = {
     "function_call": _add_call,
     "function_call_output": _add_output,
 }
+_SHAPES: Final[Mapping[str, Shape]] = {
+    "message": RESPONSES_ITEM,
+    "reasoning": RESPONSES_THOUGHTS,
+    "function_call": RESPONSES_CALL,
+    "function_call_output": RESPONSES_OUTPUT,
+}
+_PART_SHAPES: Final[Mapping[str, Shape]] = {
+    **dict.fromkeys(_TEXTS, RESPONSES_TEXT_PART),
+    "input_image": RESPONSES_IMAGE_PART,
+}
 
 
 def _pending(messages: Messages) -> str:
@@ -133,17 +171,21 @@ def _content(content: object, place: str, name: str) -> tuple[str, list[str]]:
         return content or "", []
     if not isinstance(content, list):
         raise _refused(f"{place.removesuffix(name)}{name} must be a string or array", content)
-    for n, part in enumerate(content):
-        kind = part.get("type", "") if isinstance(part, dict) else ""
-        if kind not in _PARTS:
-            raise ApiError(BAD_REQUEST, f"{place}[{n}]: unknown content type: {kind}")
-        if kind == "input_file":
-            raise ApiError(BAD_REQUEST, "file inputs are not currently supported")
-    return "".join(str(p.get("text", "")) for p in content if p["type"] in _TEXTS), _images(content)
+    parts = [_part(part, f"{place}[{n}]") for n, part in enumerate(content)]
+    return "".join(part.get("text", "") for part in parts), _images(parts)
+
+
+def _part(part: object, place: str) -> Item:
+    kind = _read(part or {}, RESPONSES_PART, place).get("type", "")
+    if kind not in _PARTS:
+        raise ApiError(BAD_REQUEST, f"{place}: unknown content type: {kind}")
+    if kind == "input_file":
+        raise ApiError(BAD_REQUEST, "file inputs are not currently supported")
+    return _read(part, _PART_SHAPES[kind], place)
 
 
 def _images(parts: Sequence[Item]) -> list[str]:
-    return [image_of(p["image_url"]) for p in parts if p["type"] == "input_image" and p.get("image_url")]
+    return [image_of(part["image_url"]) for part in parts if part.get("image_url")]
 
 
 def _refused(what: str, value: object) -> ApiError:

@@ -38,6 +38,8 @@ class Kind(StrEnum):
     ANTHROPIC_TOOLS = "[]anthropic.Tool"
     THINKING = "anthropic.ThinkingConfig"
     OUTPUT_CONFIG = "anthropic.OutputConfig"
+    TOOL_CHOICE = "anthropic.ToolChoice"
+    METADATA = "anthropic.Metadata"
 
 
 TYPES: Final[Mapping[Kind, tuple[type, ...]]] = {
@@ -56,6 +58,8 @@ TYPES: Final[Mapping[Kind, tuple[type, ...]]] = {
             Kind.RESPONSES_TEXT,
             Kind.THINKING,
             Kind.OUTPUT_CONFIG,
+            Kind.TOOL_CHOICE,
+            Kind.METADATA,
         ),
         (dict,),
     ),
@@ -85,10 +89,23 @@ ELEMENTS: Final[Mapping[Kind, tuple[type, str]]] = {
     Kind.MESSAGES: (dict, "api.Alias"),
     Kind.OPENAI_MESSAGES: (dict, "openai.Message"),
     Kind.RESPONSES_TOOLS: (dict, "openai.ResponsesTool"),
-    Kind.ANTHROPIC_MESSAGES: (dict, "anthropic.MessageParam"),
+    Kind.ANTHROPIC_MESSAGES: (
+        dict,
+        r'struct { Role string "json:\"role\""; Content json.RawMessage "json:\"content\"" }',
+    ),
     Kind.ANTHROPIC_TOOLS: (dict, "anthropic.Tool"),
 }
 """What lists hold: its type here, and its name in Go."""
+_INT_BITS: Final = 63
+
+
+def fits(value: object, types: tuple[type, ...]) -> bool:
+    """Return whether a JSON value is of one of the types: true is no number, and numbers have 64 bits."""
+    if isinstance(value, bool) and int in types:
+        return False
+    if types == (int,) and isinstance(value, int):
+        return value.bit_length() <= _INT_BITS
+    return isinstance(value, types)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +226,8 @@ MESSAGES: Final = _middleware(
         "tools": Kind.ANTHROPIC_TOOLS,
         "thinking": Kind.THINKING,
         "output_config": Kind.OUTPUT_CONFIG,
+        "tool_choice": Kind.TOOL_CHOICE,
+        "metadata": Kind.METADATA,
     },
     package="anthropic",
 )
