@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -91,8 +91,12 @@ def run(args: Namespace) -> int:
     except OSError as error:
         sys.stderr.write(f"{error.filename} cannot be read: {error.strerror}\n")
         return EXIT_FAILED
-    failures = [] if args.dry_run else [*_write(args.root, report.files), *(_tell_systemd() if lives else ())]
-    sys.stdout.write(_as_json(report, failures) if args.json else _as_text(report, dry=args.dry_run))
+    unwritten = {} if args.dry_run else dict(_write(args.root, report.files))
+    failures = [*unwritten.values(), *(_tell_systemd() if lives and not args.dry_run else ())]
+    if args.json:
+        sys.stdout.write(_as_json(report, failures))
+    else:
+        sys.stdout.write(_as_text(report, dry=args.dry_run, unwritten=unwritten, is_done=not failures))
     sys.stderr.write("".join(f"{failure}\n" for failure in failures))
     return EXIT_FAILED if failures else EXIT_OK
 
@@ -145,14 +149,14 @@ def _paths(source: ConfigSource) -> Paths:
 # Doing.
 
 
-def _write(root: Path, files: Iterable[PlannedFile]) -> Iterator[str]:
-    """Write what is to be written; yield a sentence for each file that could not be."""
+def _write(root: Path, files: Iterable[PlannedFile]) -> Iterator[tuple[str, str]]:
+    """Write what is to be written; yield each file that could not be, with a sentence."""
     for file in files:
         if file.is_written:
             try:
                 write_file(_below(root, file.path), file.text)
             except OSError as error:
-                yield f"{_below(root, file.path)} cannot be written: {error.strerror}"
+                yield file.path, f"{_below(root, file.path)} cannot be written: {error.strerror}"
 
 
 def _tell_systemd() -> Iterator[str]:
@@ -170,13 +174,19 @@ def _below(root: Path, path: str) -> Path:
 # Telling.
 
 
-def _as_text(report: _Report, *, dry: bool) -> str:
-    lines = [f"{_DONE[file.action] if not dry else file.action}: {file.path}" for file in report.files]
+def _as_text(report: _Report, *, dry: bool, unwritten: Container[str], is_done: bool) -> str:
+    lines = [f"{file.action if dry else _became(file, unwritten)}: {file.path}" for file in report.files]
     if dry:
         written = (file for file in report.files if file.is_written)
         lines += [f"\n--- {file.path}\n{file.text.rstrip()}" for file in written]
     lines += ["", *(f"note: {note}" for note in report.notes)] if report.notes else []
+    if not is_done:
+        return "\n".join([*lines, ""])
     return "\n".join([*lines, "", "next:", *(f"  {step}" for step in report.next), ""])
+
+
+def _became(file: PlannedFile, unwritten: Container[str]) -> str:
+    return "not written" if file.path in unwritten else _DONE[file.action]
 
 
 def _as_json(report: _Report, failures: list[str]) -> str:

@@ -74,6 +74,17 @@ def test_everything_is_written_and_what_is_next_is_said(tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stderr
 
 
+def test_what_could_not_be_written_is_not_said_to_be(tmp_path: Path) -> None:
+    """Nor what is next: it would start a service that is not there."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/sysusers.d").symlink_to("nowhere")
+    done = install("--root", tmp_path)
+    assert done.returncode == 1
+    assert "\nnot written: /etc/sysusers.d/corral.conf\nwritten: /etc/tmpfiles.d" in done.stdout
+    assert "next:" not in done.stdout
+    assert f"{tmp_path}/etc/sysusers.d/corral.conf cannot be written: " in done.stderr
+
+
 def test_the_running_environment_is_what_is_started(tmp_path: Path) -> None:
     """The unit names the command that wrote it."""
     install("--root", tmp_path)
