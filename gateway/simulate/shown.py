@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -57,12 +58,10 @@ def read_shown(lines: Iterable[str]) -> Shown:
     shown = Shown()
     for line in lines:
         brace = line.find("{")
-        try:
+        with suppress(KeyError, TypeError, ValueError):  # no JSON, or a line of another program
             entry = json.loads(line[brace:]) if brace >= 0 else None
-        except ValueError:
-            continue
-        if isinstance(entry, dict):
-            _take(shown, entry)
+            if isinstance(entry, dict):
+                _take(shown, entry)
     return shown
 
 
@@ -77,9 +76,9 @@ def _take(shown: Shown, entry: Mapping[str, Any]) -> None:
             shown.room_s.append(room_s)
         case {"event": "loaded", "load": int(), "model": str(model), "seconds": float(seconds)}:
             ended_at = datetime.fromisoformat(entry["timestamp"]).timestamp()
+            slots, size_bytes = int(entry.get("slots") or 1), int(entry.get("size_bytes") or 0)
             shown.loads.append(LoadSpan(worker, model, ended_at - seconds, ended_at))
-            shown.slots[model] = int(entry.get("slots") or 1)
-            shown.sizes[model] = int(entry.get("size_bytes") or 0)
+            shown.slots[model], shown.sizes[model] = slots, size_bytes
 
 
 def _answer(entry: Mapping[str, Any]) -> Iterator[Answer]:

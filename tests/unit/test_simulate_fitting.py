@@ -78,6 +78,24 @@ def a_simulated_log() -> list[str]:
     return lines(serves(), loaded("m0", 10.0), loaded("m1", 20.0), *done)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"event": "loaded", "load": 1, "model": "a", "seconds": 0.5},
+        {**loaded("a", 1.0), "timestamp": "yesterday"},
+        {**loaded("a", 1.0), "slots": ["two"]},
+        {"event": "request", "outcome": "done", "status": 200, "first_byte_s": 0.1, "tokens": 3}
+        | {"prompt_tokens": 3, "attempts": [{}]},
+        {"event": "request", "outcome": "done", "status": 200, "first_byte_s": 0.1, "tokens": 3}
+        | {"prompt_tokens": 3, "attempts": 7},
+    ],
+)
+def test_lines_that_say_less_than_ours_are_passed_over(line: dict[str, Any]) -> None:
+    """Other programs log too, and some words are theirs as well."""
+    shown = read_shown([json.dumps(line), json.dumps(serves())])
+    assert (shown.answers, shown.loads, list(shown.limits)) == ([], [], ["gpu0"])
+
+
 def test_the_speeds_of_a_simulated_log_are_found_again() -> None:
     """What the simulator was given comes back, but for what an answer's first token hides."""
     fitted = fit(read_shown(a_simulated_log()))
