@@ -422,4 +422,11 @@ SEEDS: Final = (
         "    while found := set[int]():",
         "test_supervisor_death.py::test_nothing_survives_kill_9_of_the_supervisor",
     ),
+    Seed(
+        "a second SIGTERM is one",
+        "supervisor/app.py",
+        "        before, self.hurried = self.hurried, True\n",
+        "        return\n",
+        "test_second_sigterm.py::test_a_second_sigterm_ends_everything_now[embedded]",
+    ),
 )
