@@ -33,7 +33,7 @@ def explain_from_log(lines: Iterable[str], start: str) -> Facts:
             case str(event), int(number) if event in _LOAD_ENDS and number in loads:
                 ended = {"seconds": entry.get("seconds"), "error": entry.get("error")}
                 loads[number] = loads[number] | ended
-            case "request", _ if str(entry.get("id", "")).startswith(start):
+            case "request", _ if _is_request(entry) and entry["id"].startswith(start):
                 found[entry["id"]] = explained(_without_log_keys(entry), loads)
     return found[choose(start, found)]
 
@@ -47,6 +47,21 @@ def _entry(line: str) -> Facts:
     except ValueError:
         return {}
     return entry if isinstance(entry, dict) else {}
+
+
+def _is_request(entry: Facts) -> bool:
+    """Whether it may be a line of ours: other programs call lines of theirs `request`, too."""
+    attempts = entry.get("attempts", [])
+    return (
+        isinstance(entry.get("id"), str)
+        and isinstance(attempts, list)
+        and all(isinstance(attempt, dict) and _has_rows(attempt) for attempt in attempts)
+    )
+
+
+def _has_rows(attempt: Facts) -> bool:
+    options = attempt.get("options", [])
+    return isinstance(options, list) and all(isinstance(row, list) for row in options)
 
 
 def _without_log_keys(entry: Facts) -> Facts:

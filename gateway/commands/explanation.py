@@ -69,12 +69,12 @@ def explanation(document: _Row) -> Iterator[str]:
 
 
 def _head(document: _Row) -> Iterator[str]:
-    came = (document.get("arrived") or "an unknown time")[:23].replace("T", " ")
+    arrived = document.get("arrived")
+    came = f"came {arrived[:23].replace('T', ' ')} UTC" if arrived else "came at an unknown time"
     tenant = f" for {document['tenant']}" if document.get("tenant") else ""
     model = _short(document.get("model") or "no model")
-    yield from _filled(
-        f"Request {document['id']}: {model}, {document.get('route', '')}{tenant}, came {came} UTC"
-    )
+    route = document.get("route") or "no route"
+    yield from _filled(f"Request {document['id']}: {model}, {route}{tenant}, {came}")
     yield from _filled(_ending(document))
 
 
@@ -92,7 +92,7 @@ def _ending(document: _Row) -> str:
         f"{total} in all",
     ]
     error = f". {document['error']}" if document.get("error") else ""
-    return f"{str(document.get('outcome', '')).capitalize()}: {', '.join(filter(None, facts))}{error}"
+    return f"{str(document.get('outcome') or 'ended').capitalize()}: {', '.join(filter(None, facts))}{error}"
 
 
 def _tokens(document: _Row) -> str:

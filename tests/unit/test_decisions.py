@@ -182,6 +182,22 @@ def test_a_log_of_several_gateways_joins_each_request_with_its_own_loads() -> No
     assert second[1]["load"] == {"load": 9}
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"event": "request", "id": 5}',
+        '{"event": "request", "id": "5", "attempts": 3}',
+        '{"event": "request", "id": "5", "attempts": [3]}',
+        '{"event": "request", "id": "5", "attempts": [{"options": 7}]}',
+        '{"event": "request", "id": "5", "attempts": [{"options": [7]}]}',
+    ],
+)
+def test_lines_of_other_programs_are_passed_over(line: str) -> None:
+    """They have requests and ids as well."""
+    with pytest.raises(UnknownRequestError):
+        explain_from_log([line], "5")
+
+
 def test_a_log_line_of_another_version_is_explained_as_far_as_it_goes() -> None:
     """Keys that are missing are not told."""
     line = '{"event": "request", "id": "old", "route": "/api/chat", "model": "m", "outcome": "done"}'
