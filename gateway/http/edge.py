@@ -31,6 +31,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 """Under this key a request holds its id: the client's own if it is sane."""
 REQUEST_ID_HEADER: Final = "X-Request-Id"
+_SLASHES: Final = re.compile("//+")
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 _COME_AGAIN: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
@@ -60,6 +61,13 @@ def plain_path(target: str) -> str | None:
     if segments[0] or "\\" in decoded or not {".", ".."}.isdisjoint(segments) or "" in segments[1:-1]:
         return None
     return decoded
+
+
+def with_single_slashes(target: str) -> str | None:
+    """Return the decoded path without repeated slashes, or None where that is no other plain path."""
+    decoded = unquote(_parts_of(target)[1])
+    single = _SLASHES.sub("/", decoded)
+    return plain_path(quote(single)) if single != decoded else None
 
 
 def authority_of(target: str) -> str:
@@ -149,7 +157,9 @@ class Edge:
         if request.method == hdrs.METH_OPTIONS and self.origins.shares(origin):
             asked = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, "")
             return web.Response(status=HTTPStatus.NO_CONTENT, headers=preflight(asked))
-        return None if _as_routed(request) else self._refused(request, web.HTTPNotFound())
+        if _as_routed(request):
+            return None
+        return self._elsewhere(request) or self._refused(request, web.HTTPNotFound())
 
     async def _complete(self, request: web.Request, response: web.StreamResponse) -> None:
         headers = response.headers
@@ -172,14 +182,19 @@ class Edge:
         _log.warning("refused an origin or host", origin=origin[:200], host=host[:200], advice=advice)
 
     def _elsewhere(self, request: web.Request) -> web.Response | None:
-        """Return the way to the route without the closing slash, which Ollama's router shows too."""
+        """Return the way to the route without slashes too many, which Ollama shows too.
+
+        They come of a client's base URL that ends with one.
+        """
+        single = with_single_slashes(request.raw_path)
+        if single is not None:
+            return _moved(request, HTTPStatus.TEMPORARY_REDIRECT, single)
         path = request.path.removesuffix("/")
         known = (resource.canonical for resource in request.app.router.resources())
         if path == request.path or plain_path(request.raw_path) is None or path not in known:
             return None
-        moved = HTTPStatus.MOVED_PERMANENTLY if request.method == "GET" else HTTPStatus.TEMPORARY_REDIRECT
-        query = f"?{request.query_string}" if request.query_string else ""
-        return web.Response(status=moved, headers={hdrs.LOCATION: quote(path) + query})
+        get = request.method == "GET"
+        return _moved(request, HTTPStatus.MOVED_PERMANENTLY if get else HTTPStatus.TEMPORARY_REDIRECT, path)
 
     def _refused(self, request: web.Request, error: web.HTTPException) -> web.Response:
         allow = {hdrs.ALLOW: error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else {}
@@ -195,6 +210,11 @@ class Edge:
     def _refusal(self, request: web.Request, status: int, message: str) -> web.Response:
         body = self.surface_of(request.path).error(status, message)
         return web.Response(status=status, body=body, content_type="application/json", charset="utf-8")
+
+
+def _moved(request: web.Request, status: HTTPStatus, path: str) -> web.Response:
+    query = f"?{request.query_string}" if request.query_string else ""
+    return web.Response(status=status, headers={hdrs.LOCATION: quote(path) + query})
 
 
 def _host_of(request: web.Request) -> str:

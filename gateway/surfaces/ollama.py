@@ -25,6 +25,7 @@ from gateway.surfaces.surface import (
     with_known_keys,
 )
 from supervisor.contract.durations import InvalidDurationError, parse_keep_alive
+from supervisor.contract.go_json import go_type
 
 _PROMPT_KEY: Final = {"/api/generate": "prompt", "/api/chat": "messages"}
 _STREAMED: Final = frozenset(_PROMPT_KEY)
@@ -78,6 +79,8 @@ def _keep_alive(request: Mapping[str, Any]) -> tuple[bool, float | None]:
     value = request.get("keep_alive")
     if value is None:
         return False, None
+    if isinstance(value, (bool, list, dict)):
+        raise BadRequestError(f"Unsupported type: '{go_type(value)}'")
     try:
         return True, parse_keep_alive(value)
     except InvalidDurationError as error:

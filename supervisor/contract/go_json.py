@@ -61,6 +61,23 @@ def kind_of(value: object) -> str:
             return "object"
 
 
+def go_type(value: object) -> str:
+    """Return what Go prints for the type of a JSON value, for texts of errors."""
+    match value:
+        case None:
+            return "<nil>"
+        case bool():
+            return "bool"
+        case int() | float():
+            return "float64"
+        case str():
+            return "string"
+        case list():
+            return "[]interface {}"
+        case _:
+            return "map[string]interface {}"
+
+
 @dataclass(slots=True)
 class _Scanner:
     """Reads one value."""

@@ -51,6 +51,17 @@ def test_body_goes_to_the_worker_byte_for_byte_when_nothing_is_taken_out() -> No
     assert OLLAMA.parse("/api/generate", body).body is body
 
 
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(True, "bool"), ([], "[]interface {}"), ({}, "map[string]interface {}")],
+)
+def test_keep_alive_of_another_type_is_refused_as_ollama_does(value: object, kind: str) -> None:
+    """In the words of a real server."""
+    with pytest.raises(BadRequestError) as refused:
+        facts("/api/chat", keep_alive=value)
+    assert refused.value.message == f"Unsupported type: '{kind}'"
+
+
 def test_keep_alive_and_runner_options_do_not_reach_the_worker() -> None:
     """They are wishes to the scheduler; everything else stays."""
     body = b'{"model":"m","prompt":"\xc3\xa4","keep_alive":"5m","options":{"num_ctx":1,"seed":7}}'

@@ -102,23 +102,6 @@ def _checked(value: Any, kind: Kind, path: str) -> Any:  # noqa: ANN401 -- any J
     return [item for item in value if item is not None] if kind in ELEMENTS else value
 
 
-def go_type(value: object) -> str:
-    """Return what Go prints for the type of a JSON value, for texts of errors."""
-    match value:
-        case None:
-            return "<nil>"
-        case bool():
-            return "bool"
-        case int() | float():
-            return "float64"
-        case str():
-            return "string"
-        case list():
-            return "[]interface {}"
-        case _:
-            return "map[string]interface {}"
-
-
 def _with_whole_characters(text: str) -> str:
     """Return JSON without halves of surrogate pairs, which cannot be sent on as UTF-8."""
     return _LONE_SURROGATE.sub(_replaced, text) if _SURROGATE.search(text) else text

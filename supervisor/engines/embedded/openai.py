@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from supervisor.engines.embedded.bodies import check_base64, go_type
+from supervisor.contract.go_json import go_type
+from supervisor.engines.embedded.bodies import check_base64
 from supervisor.engines.embedded.failures import BAD_REQUEST, NOT_FOUND, NOT_IMPLEMENTED, ApiError
 from supervisor.engines.embedded.frames import Frame
 from supervisor.engines.embedded.rendering import encode

@@ -15,8 +15,8 @@ import aiohttp
 
 from supervisor.contract.durations import InvalidDurationError, parse_keep_alive
 from supervisor.contract.footprint import estimate
+from supervisor.contract.go_json import go_type
 from supervisor.contract.names import InvalidModelNameError, ModelName
-from supervisor.engines.embedded.bodies import go_type
 from supervisor.engines.embedded.failures import BAD_REQUEST, INTERNAL, ApiError
 from supervisor.engines.embedded.leases import Leases
 from supervisor.engines.embedded.options import check_options
