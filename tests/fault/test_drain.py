@@ -44,7 +44,9 @@ async def test_drain_resume_and_restart_under_load_refuse_and_break_nothing(runn
     with all_comes_back(running):
         async with load(running) as seen:
             await seen.grows()
-            assert (await order(running, "drain", "cpu0"))[0] == 0
+            code, said = await order(running, "drain", "cpu0")
+            assert code == 0
+            assert "no other worker" not in said
             assert running.worker("cpu0")["state"] == "stopped"
             await seen.grows()
             assert (await order(running, "resume", "cpu0"))[0] == 0
@@ -58,20 +60,29 @@ async def test_drain_resume_and_restart_under_load_refuse_and_break_nothing(runn
 
 
 async def test_with_a_single_worker_requests_wait_until_it_is_back(tmp_path: Path) -> None:
-    """Nobody else could answer: they wait in the gateway and are answered by its successor."""
+    """Nobody else could answer: they wait in the gateway and are answered by its successor.
+
+    Who drains the last worker is told what that means.
+    """
     make_models(tmp_path / "models")
     with corral(tmp_path, cpu_workers=1) as running, all_comes_back(running):
         async with load(running, clients=4) as seen:
             await seen.grows(4)
             assert (await order(running, "restart", "cpu0"))[0] == 0
             await seen.grows(4)
-        assert running.worker("cpu0")["incarnation"] == 2
+            code, said = await order(running, "drain", "cpu0")
+            assert code == 0
+            assert "no other worker of this machine is ready: requests" in said
+            assert (await order(running, "resume", "cpu0"))[0] == 0
+            await seen.grows(4)
+        assert running.worker("cpu0")["incarnation"] == 3
 
 
-async def test_answers_that_outlast_the_limit_are_cut_and_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_answers_that_outlast_the_limit_are_cut_and_told(tmp_path: Path, engine: str) -> None:
     """The client hears that its answer is not whole, the log why, and the worker goes."""
     make_models(tmp_path / "models")
-    with corral(tmp_path, drain_timeout="500ms", cpu_workers=1) as running:
+    with corral(tmp_path, engine=engine, drain_timeout="500ms", cpu_workers=1) as running:
         client = ollama.AsyncClient(running.url)
         stream = await client.chat("long", GO, stream=True, options=FOR_LONG)
         await anext(stream)
