@@ -9,6 +9,8 @@ from math import inf, sqrt
 from typing import Final, NamedTuple
 
 from gateway.scheduling.dispatch import stranded
+from gateway.scheduling.names import NOWHERE, Instance
+from gateway.scheduling.queues import ModelQueue
 from gateway.scheduling.reasons import LoadCause
 from gateway.scheduling.residency import ModelState
 from supervisor.contract.config import SchedulingConfig
@@ -39,19 +41,58 @@ class Demand(NamedTuple):
     """It has waited so long that busy models are drained for it."""
     urgency: float
     """Larger goes first."""
+    barred: frozenset[Instance] = NOWHERE
+    """Workers of no use to those who wait."""
+    others: tuple[Demand, ...] = ()
+    """What those of the model's requests ask for that are barred from other workers, less urgent."""
 
 
-def demand_of(model: ModelState, weight: float, policy: SchedulingConfig, now: float) -> Demand | None:
-    """Return what loads a model's queue asks for; None when what is there or coming has to do.
+class Part(NamedTuple):
+    """Some of the requests that wait for a model, and what may serve them."""
 
-    `weight` is what those who wait count for; there are more of them than slots coming.
+    barred: frozenset[Instance]
+    """Where those may not be served."""
+    queued: int
+    oldest_arrival: float
+    slots: int
+    coming: int
+    helpless: bool
+    """One of them failed wherever the model is that may serve it, or will be soon."""
+
+
+def part_of(model: ModelState, queue: ModelQueue, barred: frozenset[Instance]) -> Part:
+    """Return those of a queue that are not apart in another."""
+    useful = [replica for instance, replica in model.replicas.items() if instance not in barred]
+    back = (request for request in queue.returned.values() if request.barred == barred)
+    return Part(
+        barred=barred,
+        queued=queue.waiting_here,
+        oldest_arrival=queue.oldest_arrival_here,
+        slots=sum(replica.slots_counted for replica in useful),
+        coming=sum(replica.coming_counted for replica in useful),
+        helpless=any(stranded(request, model) for request in back),
+    )
+
+
+def demand_of(
+    model: ModelState, weight: float, policy: SchedulingConfig, now: float, part: Part | None = None
+) -> Demand | None:
+    """Return what loads those who wait ask for; None when what is there or coming has to do.
+
+    `weight` is what they count for; there are more of them than slots coming. They are all who wait for the
+    model, or a part of them.
     """
-    queue = model.queue
+    if part is None:
+        queue = model.queue
+        queued, oldest_arrival = len(queue.waiting), queue.oldest_arrival
+        slots, coming, barred = model.slots, model.coming, NOWHERE
+        helpless = bool(queue.returned) and any(stranded(back, model) for back in queue.returned.values())
+    else:
+        barred, queued, oldest_arrival, slots, coming, helpless = part
     load_s = model.typical_load_s
-    need = max(_LEAST_NEED, weight - model.coming)
-    helpless = bool(queue.returned) and any(stranded(request, model) for request in queue.returned.values())
-    there = 0 if helpless else model.slots + model.coming
-    waited_s = now - queue.oldest_arrival
+    need = max(_LEAST_NEED, weight - coming)
+    there = 0 if helpless else slots + coming
+    waited_s = now - oldest_arrival
     expected_wait_s = _expected_wait_s(model, need, there, waited_s)
     if expected_wait_s <= policy.load_repay * load_s:
         return None
@@ -60,13 +101,14 @@ def demand_of(model: ModelState, weight: float, policy: SchedulingConfig, now: f
     return Demand(  # by position, which is faster
         model,
         LoadCause.FURTHER if there else LoadCause.FIRST,
-        len(queue.waiting),
+        queued,
         need,
         waited_s,
         expected_wait_s,
         weight * waited_s,
         overdue,
         OVERDUE + waited_s if overdue else urgency,
+        barred,
     )
 
 

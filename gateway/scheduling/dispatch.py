@@ -26,15 +26,22 @@ _SAME_MODEL: Final = 0.1
 
 
 def usable(request: Arrived, model: ModelState) -> Collection[Replica]:
-    """Return the free replicas on workers that the request does not avoid."""
-    if not request.avoid:
+    """Return the free replicas on workers that the request neither avoids nor is barred from."""
+    if not (request.avoid or request.barred):
         return model.free.values()
-    return [replica for instance, replica in model.free.items() if instance not in request.avoid]
+    not_there = request.avoid | request.barred
+    return [replica for instance, replica in model.free.items() if instance not in not_there]
+
+
+def can_serve(model: ModelState, barred: frozenset[Instance]) -> bool:
+    """Whether a slot is free for requests that are barred from those workers."""
+    return not model.free.keys() <= barred
 
 
 def stranded(request: Arrived, model: ModelState) -> bool:
-    """Whether the request has failed on every worker that has the model, or will have it soon."""
-    return all(replica.worker.view.instance in request.avoid for replica in model.live)
+    """Whether the request cannot be served, or has failed, wherever the model is or will be soon."""
+    not_there = request.avoid | request.barred
+    return all(replica.worker.view.instance in not_there for replica in model.live)
 
 
 def compare(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from math import inf
 from typing import Final
 
+from gateway.scheduling.dispatch import can_serve
 from gateway.scheduling.names import Instance, RequestId, Variant
+from gateway.scheduling.placement import fits_nowhere
 from gateway.scheduling.residency import (
     LOADING,
     PLANNED,
@@ -47,6 +49,7 @@ _MOST_WISHES: Final = 32
 
 
 UNKNOWN: Final = Rejection(RejectReason.UNKNOWN_MODEL, "no worker serves this model")
+BARRED: Final = Rejection(RejectReason.BARRED, "no worker that has this model can serve the request")
 
 # Requests -------------------------------------------------------------------------
 
@@ -54,7 +57,7 @@ UNKNOWN: Final = Rejection(RejectReason.UNKNOWN_MODEL, "no worker serves this mo
 def arrived(state: State, event: Arrived, now: float) -> None:
     """Take a request in, or refuse at the door what can never be served or would overfill the queue."""
     model = state.models.get(event.variant)
-    rejection = _admission(model, returning=bool(event.avoid) or event.admitted)
+    rejection = _admission(model, event)
     if rejection is not None or model is None:
         state.out.append(Reject(event.request, rejection or UNKNOWN))
         return
@@ -72,12 +75,19 @@ def arrived(state: State, event: Arrived, now: float) -> None:
     state.touch(model)
 
 
-def _admission(model: ModelState | None, *, returning: bool) -> Rejection | None:
+def _admission(model: ModelState | None, event: Arrived) -> Rejection | None:
     if model is None or not model.servers:
         return UNKNOWN
-    if not model.replicas and model.too_large is not None:
-        return Rejection(RejectReason.NO_MEMORY, model.too_large)
-    if returning or model.free or len(model.queue.waiting) < model.queue_bound:
+    too_large = model.too_large
+    if event.barred:
+        if model.servers.keys() <= event.barred:
+            return BARRED
+        too_large = fits_nowhere(model, event.barred)
+    if too_large is not None and model.replicas.keys() <= event.barred:
+        return Rejection(RejectReason.NO_MEMORY, too_large)
+    if event.avoid or event.admitted or len(model.queue.waiting) < model.queue_bound:
+        return None
+    if model.free and (not event.barred or can_serve(model, event.barred)):
         return None
     return Rejection(RejectReason.QUEUE_FULL, f"{model.queue_bound} requests wait for this model already")
 

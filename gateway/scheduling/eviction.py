@@ -193,7 +193,8 @@ def _flood_can_do_without(replica: Replica, demand: Demand, now: float) -> bool:
 def _held_until(replica: Replica, policy: SchedulingConfig) -> float:
     """Return until when requests may be held back for a fuller batch on a replica that is idle."""
     queue = replica.model.queue
-    return queue.oldest_arrival + policy.batch_hold if queue.in_line and replica.live else -inf
+    waited_for = queue.in_line and replica.live and queue.in_line_for(replica.worker.instance)
+    return queue.oldest_arrival + policy.batch_hold if waited_for else -inf
 
 
 def _spare(chosen: list[_Candidate], rivals: frozenset[Variant], free: int, places: int) -> None:

@@ -7,10 +7,10 @@ from heapq import heappop
 from math import inf
 from typing import Final
 
-from gateway.scheduling.events import UNKNOWN, refuse, unload
+from gateway.scheduling.events import BARRED, UNKNOWN, refuse, unload
 from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.placement import fits_nowhere
-from gateway.scheduling.queues import Weighing
+from gateway.scheduling.queues import ModelQueue, Weighing
 from gateway.scheduling.residency import PLANNED, ModelState, Replica, WorkerResidency
 from gateway.scheduling.state import AlarmKind, State
 from gateway.scheduling.types import (
@@ -103,15 +103,18 @@ def _bound(state: State, model: ModelState) -> None:
     slots = max((view.num_parallel for view in views), default=1)
     model.queue.reweigh(Weighing(state.policy.late_weight, state.policy.tenant_cap * slots))
     if model.queue.waiting and not model.servers:
-        _refuse_all(state, model)  # it was deleted
+        _refuse_all(state, model.queue, UNKNOWN)  # it was deleted
     elif model.queue.waiting:
         state.touch(model)
+        for barred, queue in list(model.queue.barred.items()):
+            if model.servers.keys() <= barred:
+                _refuse_all(state, queue, BARRED)
 
 
-def _refuse_all(state: State, model: ModelState) -> None:
+def _refuse_all(state: State, queue: ModelQueue, rejection: Rejection) -> None:
     """Whoever still waits would wait in vain."""
-    for waiting in list(model.queue.all()):
-        refuse(state, waiting.request, UNKNOWN)
+    for waiting in queue.all():
+        refuse(state, waiting.request, rejection)
 
 
 def _settle_all_on(state: State, worker: WorkerResidency) -> None:
@@ -199,7 +202,7 @@ def _expire(state: State, model: ModelState, where: Instance, now: float) -> Non
     if replica.draining:
         _end_drain(state, replica, now)
     elif replica.stays_until <= now and not replica.kept:
-        if model.queue.in_line and replica.live:
+        if replica.live and model.queue.in_line_for(where):
             held_until = model.queue.oldest_arrival + state.policy.batch_hold
             state.wake(max(held_until, now + _A_MOMENT_S), AlarmKind.REPLICA, model.variant, where)
             return

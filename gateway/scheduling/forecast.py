@@ -11,7 +11,7 @@ from enum import StrEnum
 from math import inf
 from typing import NamedTuple
 
-from gateway.scheduling.names import Instance, RequestId, Variant
+from gateway.scheduling.names import NOWHERE, Instance, RequestId, Variant
 from gateway.scheduling.residency import COMING, ModelState, Phase, Replica, WorkerResidency
 from gateway.scheduling.state import State
 from gateway.scheduling.types import Arrived
@@ -60,10 +60,11 @@ def forecast(state: State, request: RequestId, now: float) -> Forecast | None:
 
 
 def _of_model(state: State, model: ModelState, now: float) -> Iterator[Forecast]:
-    awaiting, free_in_s = _slots(state, model, now)
-    coming = next((r.worker.view.instance for r in model.replicas.values() if r.phase in COMING), None)
+    slots = {barred: _slots(state, model, barred, now) for barred in (NOWHERE, *model.queue.barred)}
+    coming = [r.worker.view.instance for r in model.replicas.values() if r.phase in COMING]
     waiting = in_order(state, model, now)
     for at, request in enumerate(waiting):
+        awaiting, free_in_s = slots[request.barred]
         yield Forecast(
             request=request.request,
             variant=model.variant,
@@ -74,7 +75,7 @@ def _of_model(state: State, model: ModelState, now: float) -> Iterator[Forecast]
             queued=len(waiting),
             awaiting=awaiting,
             starts_in_s=_turn_s(free_in_s, at, model.typical_service_s),
-            loading_on=coming,
+            loading_on=next((instance for instance in coming if instance not in request.barred), None),
         )
 
 
@@ -103,16 +104,22 @@ def _turn_s(free_in_s: list[float], at: int, service_s: float) -> float | None:
     return free_in_s[slot] + rounds * service_s
 
 
-def _slots(state: State, model: ModelState, now: float) -> tuple[Awaiting, list[float]]:
-    """Return what is waited for, and in how many seconds each slot of the model is free, soonest first."""
-    live = [replica for replica in model.replicas.values() if replica.live]
+def _slots(
+    state: State, model: ModelState, barred: frozenset[Instance], now: float
+) -> tuple[Awaiting, list[float]]:
+    """Return what is waited for, and in how many seconds each slot of the model is free, soonest first.
+
+    By those who may not be served on some workers.
+    """
+    live = [replica for replica in model.live if replica.worker.instance not in barred]
     times = sorted(time for replica in live for time in _free_in_s(state, replica, now))
     if any(replica.phase is Phase.RESIDENT for replica in live):
         return Awaiting.SLOT, times
     if times:
         return Awaiting.LOAD, times
-    room_s = min((_room_in_s(state, worker, now) for worker in model.ready_servers), default=inf)
-    slots = model.known_slots or max((w.view.num_parallel for w in model.ready_servers), default=1)
+    servers = [worker for worker in model.ready_servers if worker.instance not in barred]
+    room_s = min((_room_in_s(state, worker, now) for worker in servers), default=inf)
+    slots = model.known_slots or max((w.view.num_parallel for w in servers), default=1)
     return Awaiting.ROOM, [room_s + model.typical_load_s] * slots if room_s < inf else []
 
 

@@ -9,7 +9,15 @@ from collections.abc import Collection
 from itertools import islice
 from typing import Final
 
-from gateway.scheduling.dispatch import MOST_COMPARED, MOST_TOLD, bounded_load, compare, stranded, usable
+from gateway.scheduling.dispatch import (
+    MOST_COMPARED,
+    MOST_TOLD,
+    bounded_load,
+    can_serve,
+    compare,
+    stranded,
+    usable,
+)
 from gateway.scheduling.events import hold_slot, stop_waiting, virtual_tokens
 from gateway.scheduling.reasons import GrantReason, ReplicaOption, Turn
 from gateway.scheduling.residency import ModelState, Replica
@@ -33,7 +41,8 @@ def dispatch(state: State, model: ModelState, now: float) -> None:
         chosen = _next(state, model, now)
         if chosen is None:
             return
-        _grant(state, model, *chosen, model.free.values(), now)
+        request, turn = chosen
+        _grant(state, model, request, turn, usable(request, model), now)
 
 
 def _dispatch_returned(state: State, model: ModelState, now: float) -> None:
@@ -64,7 +73,8 @@ def _next(state: State, model: ModelState, now: float) -> tuple[Arrived, Turn] |
     plain = impatient or (model.grants + 1) % policy.fifo_turn == 0
     late_before = now - policy.savable_share * policy.ttft_goal
     chosen: tuple[Arrived, Turn] | None
-    if not queue.returned and (not state.tenants.over or state.tenants.over.isdisjoint(queue.tenants)):
+    over = state.tenants.over
+    if not queue.returned and not queue.barred and (not over or over.isdisjoint(queue.tenants)):
         chosen = queue.oldest(late_before, plain=plain)
     else:
         chosen = queue.next(
@@ -72,6 +82,7 @@ def _next(state: State, model: ModelState, now: float) -> tuple[Arrived, Turn] |
             plain=plain,
             excess=lambda tenant: state.tenants.excess(tenant, now),
             may_take=lambda tenant, waiting: _may_take(state, model, tenant, waiting, now),
+            can_serve=lambda barred: can_serve(model, barred),
         )
     if chosen is None or (len(queue.waiting) > 1 and not impatient):
         return chosen

@@ -12,12 +12,15 @@ from typing import Final
 from gateway.scheduling.demand import (
     OVERDUE,
     Demand,
+    Part,
     demand_of,
     guess_ends_at,
     hopeless_before,
     kept_demand,
+    part_of,
 )
 from gateway.scheduling.events import enter_replica, unload
+from gateway.scheduling.names import NOWHERE
 from gateway.scheduling.placement import NoPlan, Plan, may_load, need_bytes, plan_load
 from gateway.scheduling.residency import LOADING, PLANNED, UNLOADING, ModelState, WorkerResidency
 from gateway.scheduling.state import State
@@ -96,6 +99,8 @@ def _rank(state: State, model: ModelState, demand: Demand | None) -> None:
 def _demand(state: State, model: ModelState, now: float) -> Demand | None:
     """Return what loads are asked for; note who floods the model, and when it is to be looked at again."""
     queue, over = model.queue, state.tenants.over
+    if queue.barred and not model.full:
+        return _most_urgent_of(state, model, now)
     if len(queue.waiting) <= model.coming or model.full:
         if not queue.waiting:
             model.flooded_by = None
@@ -106,7 +111,32 @@ def _demand(state: State, model: ModelState, now: float) -> Demand | None:
         weight = _bounded_weight(state, model, now)
     elif model.flooded_by is not None:
         model.flooded_by = None
-    demand = demand_of(model, weight, state.policy, now)
+    return _demand_of(state, model, weight, now)
+
+
+def _most_urgent_of(state: State, model: ModelState, now: float) -> Demand | None:
+    """Return the same where some are barred from some workers: each such set of requests asks for itself."""
+    whole = model.queue
+    whole.give_up_hope(hopeless_before(model, state.policy, now))
+    floods = _floods(state, model, now)
+    found: list[Demand] = []
+    for barred, queue in ((NOWHERE, whole), *whole.barred.items()):
+        weight = queue.weight(tenant for tenant in floods if tenant in queue.tenants)
+        part = part_of(model, queue, barred)
+        demand = _demand_of(state, model, weight, now, part) if part.queued > part.coming else None
+        if demand is not None:
+            found.append(demand)
+    if not found:
+        return None
+    found.sort(key=lambda demand: -demand.urgency)
+    return found[0]._replace(others=tuple(found[1:]))
+
+
+def _demand_of(
+    state: State, model: ModelState, weight: float, now: float, part: Part | None = None
+) -> Demand | None:
+    """Return what those who wait ask for, or a part of them, and set the alarm for when that may change."""
+    demand = demand_of(model, weight, state.policy, now, part)
     if demand is None:
         if not model.service_known:
             state.look_again(model, guess_ends_at(model, state.policy), now)
@@ -116,15 +146,20 @@ def _demand(state: State, model: ModelState, now: float) -> Demand | None:
 
 
 def _bounded_weight(state: State, model: ModelState, now: float) -> float:
-    """Return what those who wait count for when some are over their share; note who floods the model.
+    """Return what those who wait count for when some are over their share."""
+    return model.queue.weight(_floods(state, model, now))
 
-    The queue of such a tenant buys no more loads of a model that others want too than one replica would need.
+
+def _floods(state: State, model: ModelState, now: float) -> list[str]:
+    """Return whose requests count no more than one replica would need; note who floods the model.
+
+    The queue of a tenant over its share buys no more loads than that of a model that others want too.
     """
     heavy = [name for name in model.queue.heavy if state.tenants.excess(name, now)]
     slots = max(1, model.slots)
     floods = [name for name in heavy if model.queue.heavy[name].waiting >= slots]
     model.flooded_by = floods[0] if floods else None
-    return model.queue.weight(name for name in floods if model.sharing.another_than(name, now))
+    return [name for name in floods if model.sharing.another_than(name, now)]
 
 
 def _keep_all(state: State, now: float) -> None:
@@ -153,6 +188,13 @@ def _load(
 
 
 def _begin(state: State, demand: Demand, workers: list[WorkerResidency] | None, now: float) -> bool:
+    """Begin a load for the most urgent of those who wait, or where that finds no place for the others."""
+    if _begin_for(state, demand, workers, now):
+        return True
+    return any(_begin_for(state, other, workers, now) for other in demand.others)
+
+
+def _begin_for(state: State, demand: Demand, workers: list[WorkerResidency] | None, now: float) -> bool:
     candidates = _candidates(state, demand) if workers is None else workers
     plan = plan_load(demand, candidates, state.policy, now)
     if isinstance(plan, NoPlan):
@@ -165,6 +207,8 @@ def _begin(state: State, demand: Demand, workers: list[WorkerResidency] | None, 
 def _candidates(state: State, demand: Demand) -> list[WorkerResidency]:
     """Return workers to compare: all that may serve the model if they are few, else some that are open."""
     servers = demand.model.servers
+    if demand.barred:
+        servers = {instance: worker for instance, worker in servers.items() if instance not in demand.barred}
     if len(servers) <= 2 * SHORTLIST:
         return list(servers.values())
     return (state.accepting if demand.overdue else state.open_workers).some(SAMPLE)

@@ -5,7 +5,7 @@ Tuples, because they are looked up on every event and tuples hash fastest.
 
 from __future__ import annotations
 
-from typing import NamedTuple, NewType
+from typing import Final, NamedTuple, NewType
 
 RequestId = NewType("RequestId", str)
 
@@ -19,6 +19,10 @@ class Instance(NamedTuple):
     def __str__(self) -> str:
         """`gpu0#3`, as logs show it."""
         return f"{self.worker}#{self.incarnation}"
+
+
+NOWHERE: Final = frozenset[Instance]()
+"""From where a request is barred that any worker can serve."""
 
 
 class Variant(NamedTuple):

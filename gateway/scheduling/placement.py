@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from gateway.scheduling.demand import Demand
 from gateway.scheduling.eviction import Blocked, Victims, victims_on
-from gateway.scheduling.names import Variant
+from gateway.scheduling.names import NOWHERE, Instance, Variant
 from gateway.scheduling.reasons import LoadOption, LoadReason
 from gateway.scheduling.residency import ModelState, WorkerResidency
 from supervisor.contract.config import SchedulingConfig
@@ -52,7 +52,7 @@ def plan_load(
     options: list[tuple[bool, float, int, str, WorkerResidency, LoadOption]] = []
     again_at = inf
     for worker in workers:
-        if not may_load(demand.model, worker):
+        if not may_load(demand.model, worker) or worker.instance in demand.barred:
             continue
         need = need_bytes(demand.model, worker)
         if not (demand.overdue or worker.may_have_room(need)):
@@ -101,10 +101,10 @@ def need_bytes(model: ModelState, worker: WorkerResidency) -> int:
     return worker.view.servable[model.variant] if known is None else known
 
 
-def fits_nowhere(model: ModelState) -> str | None:
-    """Return a sentence with the numbers when no worker could ever hold the model, else None."""
+def fits_nowhere(model: ModelState, barred: frozenset[Instance] = NOWHERE) -> str | None:
+    """Return a sentence with the numbers when no worker but those could ever hold the model, else None."""
     variant = model.variant
-    views = [worker.view for worker in model.servers.values()]
+    views = [worker.view for instance, worker in model.servers.items() if instance not in barred]
     if not views or any(view.servable[variant] <= view.memory_bytes for view in views):
         return None
     need = min(view.servable[variant] for view in views)

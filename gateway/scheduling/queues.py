@@ -2,8 +2,10 @@
 
 Each tenant has a line of its own. Requests that can still meet the goal go first, in the order of arrival but
 those of tenants over their share after the others; every few grants, and once the oldest has waited for long,
-it is plainly the oldest's turn.
-Decides order only; knows no workers. Nothing is scanned: a request moves from fresh to late once.
+it is plainly the oldest's turn. Those that are barred from some workers stand in a queue of their own beside
+the others, one for each such set of workers, so that who cannot be served now holds nobody up.
+Decides order only; knows no more of workers than that. Nothing is scanned: a request moves from fresh to late
+once.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Final
 
-from gateway.scheduling.names import RequestId
+from gateway.scheduling.names import Instance, RequestId
 from gateway.scheduling.reasons import Turn
 from gateway.scheduling.types import Arrived
 
@@ -59,6 +61,10 @@ class ModelQueue:
     """Those that come back from a worker which they avoid: they stand outside the lines."""
     waiting: dict[RequestId, Arrived] = field(default_factory=dict)
     """All of them; its length is taken so often that a `len` of the queue itself would cost too much."""
+    barred: dict[frozenset[Instance], ModelQueue] = field(default_factory=dict)
+    """Those of them that are barred from some workers, by these; nearly always empty."""
+    is_apart: bool = False
+    """It is such a queue itself, of requests that count in the model's whole queue, too."""
     _lines: dict[str, _Line] = field(default_factory=dict)
     _idle_lines: list[_Line] = field(default_factory=list)
     heavy: dict[str, _Line] = field(default_factory=dict)
@@ -81,6 +87,28 @@ class ModelQueue:
         """How many wait for whatever worker."""
         return len(self.waiting) - len(self.returned)
 
+    def in_line_for(self, instance: Instance) -> int:
+        """How many of those may be served by that worker."""
+        return self.in_line - sum(queue.in_line for where, queue in self.barred.items() if instance in where)
+
+    def is_wanted_on(self, instance: Instance) -> bool:
+        """Whether somebody waits whom that worker could serve."""
+        others = sum(len(queue.waiting) for where, queue in self.barred.items() if instance in where)
+        return len(self.waiting) > others
+
+    @property
+    def waiting_here(self) -> int:
+        """How many wait that are not apart."""
+        return len(self.waiting) - sum(len(queue.waiting) for queue in self.barred.values())
+
+    @property
+    def oldest_arrival_here(self) -> float:
+        """When the oldest of those arrived; infinity for none."""
+        heads = [head[0] for _, head in self._heads(list(self._lines.items()))]
+        apart = not self.is_apart
+        back = [r.arrived_at for r in self.returned.values() if not (r.barred and apart)]
+        return min(heads + back, default=inf)
+
     @property
     def oldest_arrival(self) -> float:
         """When the oldest arrived; infinity for an empty queue."""
@@ -95,8 +123,10 @@ class ModelQueue:
         self.waiting[request.request] = request
         if request.avoid:
             self.returned[request.request] = request
-        else:
+        elif not request.barred or self.is_apart:
             self._stand(line, entry, request)
+        if request.barred and not self.is_apart:
+            self._apart_from(request.barred).push(request)
         _insert(self._by_age, entry)
         line.waiting += 1
         if self._is_hopeful(request):
@@ -110,6 +140,8 @@ class ModelQueue:
         if gone is None:
             return None
         self.returned.pop(request, None)
+        if gone.barred and not self.is_apart:
+            self._leave_apart(gone)
         line = self._lines[gone.tenant]
         line.waiting -= 1
         if self._is_hopeful(gone):
@@ -129,7 +161,23 @@ class ModelQueue:
         """Have a request stand in line that came back: nobody else can serve it."""
         del self.returned[request.request]
         self.waiting[request.request] = replace(request, avoid=frozenset())
-        self._stand(self._lines[request.tenant], (request.arrived_at, request.request), request)
+        if request.barred and not self.is_apart:
+            self.barred[request.barred].avoid_no_more(request)
+        else:
+            self._stand(self._lines[request.tenant], (request.arrived_at, request.request), request)
+
+    def _apart_from(self, barred: frozenset[Instance]) -> ModelQueue:
+        queue = self.barred.get(barred)
+        if queue is None:
+            queue = self.barred[barred] = ModelQueue(self.weighing, is_apart=True)
+            queue.give_up_hope(self._hopeless_since)
+        return queue
+
+    def _leave_apart(self, request: Arrived) -> None:
+        queue = self.barred[request.barred]
+        queue.remove(request.request)
+        if not queue.waiting:
+            del self.barred[request.barred]
 
     def _stand(self, line: _Line, entry: _Entry, request: Arrived) -> None:
         """Have a request stand in line: one that nobody hurries for among those that are late."""
@@ -148,6 +196,8 @@ class ModelQueue:
             self.weighing = weighing
             for tenant, line in self._lines.items():
                 self._weigh(tenant, line)
+            for queue in self.barred.values():
+                queue.reweigh(weighing)
 
     @property
     def tenants(self) -> KeysView[str]:
@@ -155,9 +205,15 @@ class ModelQueue:
         return self._lines.keys()
 
     def weight(self, over_share: Iterable[str]) -> float:
-        """Return what all that wait count for, with a bound for each of those tenants."""
-        most = self.weighing.tenant_most
-        return self.need - sum(max(0.0, self._lines[tenant].weight - most) for tenant in over_share)
+        """Return what those count for that are not apart, with a bound for each of those tenants."""
+        most, apart = self.weighing.tenant_most, self.barred.values()
+        need = self.need - sum([queue.need for queue in apart]) if apart else self.need
+        return need - sum(max(0.0, self._weight_of(tenant) - most) for tenant in over_share)
+
+    def _weight_of(self, tenant: str) -> float:
+        """Return what a tenant adds to that."""
+        apart = (queue._lines.get(tenant) for queue in self.barred.values())  # noqa: SLF001 -- as above
+        return self._lines[tenant].weight - sum(line.weight for line in apart if line is not None)
 
     def is_only(self, tenant: str) -> bool:
         """Whether nobody but this tenant waits."""
@@ -166,6 +222,10 @@ class ModelQueue:
     def all(self) -> list[Arrived]:
         """Return the waiting requests, oldest first: for when all are told the same."""
         return sorted(self.waiting.values(), key=lambda request: (request.arrived_at, request.request))
+
+    def all_here(self) -> list[Arrived]:
+        """Return the same of those that are not apart."""
+        return self.all() if self.is_apart else [request for request in self.all() if not request.barred]
 
     def give_up_hope(self, before: float) -> None:
         """Let requests that arrived before a moment count as late where loads are decided."""
@@ -177,9 +237,11 @@ class ModelQueue:
                 line = self._lines[request.tenant]
                 line.hopeful -= 1
                 self._weigh(request.tenant, line)
+        for queue in self.barred.values():
+            queue.give_up_hope(before)
 
     def oldest(self, late_before: float, *, plain: bool) -> tuple[Arrived, Turn]:
-        """Return whose turn it is among equals: while nobody waits who is over his share or comes back.
+        """Return whose turn it is among equals: nobody waits who is barred, over his share or comes back.
 
         The oldest of those that arrived at or after `late_before`, or of all if it is `plain` its turn or
         none did. Somebody must be in line.
@@ -196,14 +258,22 @@ class ModelQueue:
         plain: bool,
         excess: Callable[[str], float],
         may_take: Callable[[str, int], bool],
+        can_serve: Callable[[frozenset[Instance]], bool],
     ) -> tuple[Arrived, Turn] | None:
         """Return whose turn it is; None when nobody in line may take a slot now.
 
         Requests that arrived before `late_before` cannot meet the goal any more. `plain` makes it the turn
         of the oldest, late or not. Else tenants with an `excess` come after the others, the largest last.
-        Of all only those have a turn that `may_take` one more while so many of their requests wait.
+        Of all only those have a turn that `may_take` one more while so many of their requests wait, and of
+        those that are barred from some workers only those for whom a free one `can_serve`.
         """
-        lines = [(tenant, line) for tenant, line in self._lines.items() if may_take(tenant, line.waiting)]
+        queues = [self, *(queue for barred, queue in self.barred.items() if can_serve(barred))]
+        lines = [
+            (tenant, line)
+            for queue in queues
+            for tenant, line in queue._lines.items()  # noqa: SLF001 -- another of this kind
+            if may_take(tenant, self._lines[tenant].waiting)
+        ]
         turn = Turn.FIFO if plain else Turn.SAVABLE
         heads = [] if plain else self._savable_heads(lines, late_before)
         if not heads:

@@ -11,6 +11,7 @@ from typing import Final
 from gateway.scheduling.events import refuse
 from gateway.scheduling.granting import dispatch, dispatch_stranded
 from gateway.scheduling.loading import place, start_plans
+from gateway.scheduling.names import NOWHERE, Instance
 from gateway.scheduling.residency import PLANNED, ModelState
 from gateway.scheduling.state import State
 from gateway.scheduling.types import Rejection, RejectReason
@@ -41,9 +42,10 @@ def settle(state: State, now: float) -> None:
 def _drop_idle_plans(state: State, now: float) -> None:
     """Give the victims of plans whose clients all left back, and use the slots that they free."""
     for model in list(state.touched.values()):
-        if not model.coming or model.queue.waiting:
+        queue = model.queue
+        if not model.coming or (queue.waiting and not queue.barred):
             continue
-        plans = [r for r in model.replicas.values() if r.phase is PLANNED]
+        plans = [r for i, r in model.replicas.items() if r.phase is PLANNED and not queue.is_wanted_on(i)]
         if model.live_replicas <= model.bounds.least:
             continue
         for plan in plans:
@@ -53,14 +55,23 @@ def _drop_idle_plans(state: State, now: float) -> None:
 
 
 def _reject_unloadable(state: State, model: ModelState) -> None:
-    """When every worker that could serve the model has refused to load it, its requests hear why."""
-    if not model.failures or model.live_replicas:
+    """When every worker that could serve them has refused to load the model, its requests hear why."""
+    if not model.failures:
         return
-    servers = [worker.view.instance for worker in model.ready_servers]
+    for barred, queue in [(NOWHERE, model.queue), *model.queue.barred.items()]:
+        why = _refused_elsewhere(model, barred)
+        for request in queue.all_here() if why is not None else ():
+            refuse(state, request.request, Rejection(RejectReason.LOAD_FAILED, why or ""))
+
+
+def _refused_elsewhere(model: ModelState, barred: frozenset[Instance]) -> str | None:
+    """Return why none of the other workers loads the model; None if one has it, or may."""
+    if model.live_replicas and (not barred or any(r.worker.instance not in barred for r in model.live)):
+        return None
+    servers = [worker.instance for worker in model.ready_servers if worker.instance not in barred]
     failures = [(instance.worker, model.failures.get(instance)) for instance in servers]
     told = [f"{name}: {failure.message}" for name, failure in failures if failure and failure.lasting]
-    if told and len(told) == len(servers):
-        more = f"; and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
-        why = Rejection(RejectReason.LOAD_FAILED, "; ".join(told[:_MOST_TOLD]) + more)
-        for request in model.queue.all():
-            refuse(state, request.request, why)
+    if not told or len(told) < len(servers):
+        return None
+    more = f"; and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
+    return "; ".join(told[:_MOST_TOLD]) + more

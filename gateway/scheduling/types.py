@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from gateway.scheduling.names import Instance, RequestId, Variant
+from gateway.scheduling.names import NOWHERE, Instance, RequestId, Variant
 from gateway.scheduling.reasons import GrantReason, LoadReason
 from supervisor.contract.config import SchedulingConfig
 
@@ -58,6 +58,8 @@ class RejectReason(StrEnum):
     UNKNOWN_MODEL = "unknown_model"
     QUEUE_FULL = "queue_full"
     DEADLINE = "deadline"
+    BARRED = "barred"
+    """No worker is left that it may go to, though some have the model."""
     LOAD_FAILED = "load_failed"
     NO_MEMORY = "no_memory"
 
@@ -88,6 +90,8 @@ class Arrived:
     """Whether the client said how long the model is to stay; then `keep_alive_s` None is for ever."""
     avoid: frozenset[Instance] = frozenset()
     """Where it failed before; used again only when nothing else can serve."""
+    barred: frozenset[Instance] = NOWHERE
+    """Where it can never be served, so that it is neither sent nor loaded for there."""
     tenant: str = ""
     """Whose it is: slots of a model are shared fairly among those who wait for it."""
     session: str = ""

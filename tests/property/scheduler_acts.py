@@ -161,7 +161,7 @@ def _judge(witness: Witness, instance: Instance, variant: Variant, held: Held) -
 
 def quiet_time(witness: Witness) -> None:
     """Nobody comes any more; all who have a possible place must be served within what was promised."""
-    hopeful = [r for r, request in witness.waiting.items() if has_place(witness, request.variant)]
+    hopeful = [r for r, request in witness.waiting.items() if has_place(witness, request)]
     end = witness.now + longest_wait_s(witness)
     ends: dict[Act, float] = {}
     for _ in range(MOST_STEPS):
@@ -191,14 +191,16 @@ def longest_wait_s(witness: Witness) -> float:
     return witness.policy.drain_after + max(0.0, backoff_s) + 4 * (loads_s + here_s)
 
 
-def has_place(witness: Witness, variant: Variant) -> bool:
-    """Whether a worker could hold it beside all that must be kept there, and one more may hold it."""
+def has_place(witness: Witness, request: Arrived) -> bool:
+    """Whether a worker could hold its model beside all that must be kept there, and one more may hold it."""
+    variant = request.variant
+    servers = [instance for instance in witness.servers(variant) if instance not in request.barred]
     up = {
         instance for instance, world in witness.worlds.items() if world.view.ready and variant in world.held
     }
-    useless, most = up - set(witness.servers(variant)), witness.bound(variant).most
+    useless, most = up - set(servers), witness.bound(variant).most
     return (most is None or len(useless) < most) and any(
-        _could_hold(witness, instance, variant) for instance in witness.servers(variant)
+        _could_hold(witness, instance, variant) for instance in servers
     )
 
 

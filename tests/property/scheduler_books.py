@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from math import inf
 from typing import Any
 
 from gateway.scheduling.names import Variant
+from gateway.scheduling.types import Arrived
 from tests.property.scheduler_ledger import HARD_TO_SAY
 from tests.property.scheduler_situation import EPS
 from tests.property.scheduler_witness import Witness
@@ -92,11 +94,26 @@ def _check_queue(witness: Witness, model: Any) -> None:
     for request in queue:
         hopeful = request.arrived_at >= since and not request.background
         weight[request.tenant] += 1.0 if hopeful else late
-    bounded = sum(min(own, most) for own in weight.values())
     assert abs(model.queue.need - sum(weight.values())) < EPS, "the need drifted"
-    assert abs(model.queue.weight(weight) - bounded) < EPS, "the bounded need drifted"
+    _check_apart(queue, model, most)
     if queue:
         assert abs(witness.now - model.queue.oldest_arrival - witness.oldest_age(model.variant)) < EPS
+
+
+def _check_apart(queue: list[Arrived], model: Any, most: float) -> None:
+    """Those that are barred from the same workers, and those from none, are counted by themselves."""
+    since, late = model.queue._hopeless_since, model.queue.weighing.late_weight
+    assert set(model.queue.barred) == {request.barred for request in queue} - {frozenset()}
+    for barred, part in ((frozenset(), model.queue), *model.queue.barred.items()):
+        own = [request for request in queue if request.barred == barred]
+        weight = Counter[str]()
+        for request in own:
+            weight[request.tenant] += 1 if request.arrived_at >= since and not request.background else late
+        bounded = sum(min(count, most) for count in weight.values())
+        assert abs(part.weight(weight) - bounded) < EPS, "the bounded need drifted"
+        assert part.waiting_here == len(own)
+        first = min((request.arrived_at for request in own), default=inf)
+        assert part.oldest_arrival_here == first, "the oldest is another"
 
 
 def _check_shares(witness: Witness, model: Any) -> None:
@@ -136,7 +153,7 @@ def check_no_trace(witness: Witness) -> None:
     assert not any(known.waiting or known.queued for known in state.tenants._tenants.values())
     for model in state.models.values():
         queue = model.queue
-        kept = (queue.waiting, queue._lines, queue.returned, queue._by_age, queue._hopeful)
+        kept = (queue.waiting, queue._lines, queue.returned, queue._by_age, queue._hopeful, queue.barred)
         assert not any(kept), "somebody who left is still noted"
         assert queue.need == 0
         assert not queue.heavy

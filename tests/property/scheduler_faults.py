@@ -57,6 +57,8 @@ TIGHT: Final = replace(SWAPS, workers=(1,), max_loaded=(3,))
 DEDICATED: Final = replace(SWAPS, workers=(3,), models=(A, B, B), keep_alives_s=(900.0,), looks=True)
 SEEN: Final = replace(SWAPS, workers=(1,), max_loaded=(1, 2), looks=True)
 RETRIES: Final = replace(CROWD, workers=(2,), models=(A, A, A, B))
+MIXED: Final = replace(CROWD, workers=(2,), bursts=(1, 2), barred=(0, 1), tenants=("ann",))
+"""Half of all who come can be served by one worker only."""
 HANDOVERS: Final = replace(ANY, workers=(1,), models=(A,), tenants=("ann",), looks=False, failures=False)
 
 
@@ -212,16 +214,14 @@ FAULTS: Final = {
         "state.tenants.charge(request.tenant, lease.charged, now)",
         'state.tenants.charge("ann", lease.charged, now)',
     ),
-    "a tenant's cap is gone": _planted(
-        CROWD, "queues", "return self.need - sum(", "return self.need - 0 * sum("
-    ),
+    "a tenant's cap is gone": _planted(CROWD, "queues", "return need - sum(", "return need - 0 * sum("),
     "a batch is held for ever": _planted(
         BATCHES, "granting", "    if until <= now:\n        return now\n", "    until = max(until, now + 1)\n"
     ),
     "the queue has no bound": _planted(
         CROWD, "events", "len(model.queue.waiting) < model.queue_bound", "True"
     ),
-    "too large a model waits": _planted(ANY, "events", "model.too_large is not None", "False"),
+    "too large a model waits": _planted(ANY, "events", "too_large is not None and", "False and"),
     "late requests wait for ever": _planted(
         CALM,
         "fleet_events",
@@ -238,7 +238,7 @@ FAULTS: Final = {
         ONE_FAILS, "settling", "        _reject_unloadable(state, model)\n", ""
     ),
     "told of a refusal too soon": _planted(
-        TWO_FAIL, "settling", "if messages and len(messages) == len(servers):", "if messages:"
+        TWO_FAIL, "settling", "if not told or len(told) < len(servers):", "if not told:"
     ),
     "a fault is overlooked": _planted(
         FAILING, "events", "if resident.fault and not was_faulty:", "if False:"
@@ -259,7 +259,7 @@ FAULTS: Final = {
         ANY, "events", "    replica.unload_asked = False\n", ""
     ),
     "a plan whose clients left stays": _planted(
-        SWAPS, "settling", "        if not model.coming or model.queue.waiting:", "        if True:"
+        SWAPS, "settling", "        if not model.coming or (", "        if True or ("
     ),
     "what is seen does not count": _planted(
         ANY, "events", "            state.drop(replica)\n    _drop", "            pass\n    _drop"
@@ -274,7 +274,25 @@ FAULTS: Final = {
         "",
     ),
     "a retry goes back to where it failed": _planted(
-        RETRIES, "dispatch", "if instance not in request.avoid", "if True"
+        RETRIES, "dispatch", "request.avoid | request.barred\n    return [", "request.barred\n    return ["
+    ),
+    "sent where it cannot be served": _planted(
+        MIXED, "dispatch", "if not (request.avoid or request.barred):", "if not request.avoid:"
+    ),
+    "loaded where nobody can be served": _planted(
+        MIXED,
+        "demand",
+        "waited_s if overdue else urgency,\n        barred,",
+        "waited_s if overdue else urgency,\n        NOWHERE,",
+    ),
+    "who cannot be served holds up who can": _planted(
+        MIXED,
+        "queues",
+        "        elif not request.barred or self.is_apart:\n            self._stand(",
+        "        elif not request.barred:\n            self._stand(",
+    ),
+    "slots of no use count for those who are barred": _planted(
+        MIXED, "demand", "if instance not in barred]", "if True]"
     ),
     "prompts that are read are not noted": _planted(
         CALM, "granting", "replica.worker.reading[request.request] = option.prompt_s", "pass"

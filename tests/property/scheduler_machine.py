@@ -65,6 +65,8 @@ class Scene:
     one_per_weights: tuple[bool, ...] = (False, True)
     max_queue: int = 3
     failures: bool = True
+    barred: tuple[int, ...] = (0, 0, 0, 0, 1, 1, 2)
+    """From how many workers a request is barred."""
 
 
 BOUNDS: Final = (
@@ -206,8 +208,14 @@ class SchedulerMachine(RuleBasedStateMachine):
                 session=pick_of(("", "s", "t"), pick // 9),
                 prompt_tokens=pick_of((0, 40, 4000), pick // 8),
                 background=pick_of((False, False, True), pick // 10 + number),
+                barred=self.some_workers(pick_of(scene.barred, more // 6), pick // 11 + number),
             )
             self.witness.feed(request)
+
+    def some_workers(self, count: int, pick: int) -> frozenset[Instance]:
+        """Return so many of those there are, if there are so many."""
+        there = sorted(self.witness.worlds)
+        return frozenset(there[(pick + number) % len(there)] for number in range(count))
 
     @precondition(lambda self: self.witness.granted)
     @rule(pick=picks, how=st.sampled_from(["begins", "ends", "ends", "ends", "leaves", "fails"]))

@@ -19,9 +19,9 @@ def no_free_slot_while_a_request_waits(witness: Witness) -> None:
     """But for those that avoid it, a batch that fills up, and slots that are kept from a flood."""
     for request in witness.waiting.values():
         having = [i for i, variant in witness.live_keys() if variant == request.variant]
-        nowhere_else = all(instance in request.avoid for instance in having)
+        nowhere_else = all(instance in request.avoid | request.barred for instance in having)
         free = [i for i in witness.worlds if witness.has_free_slot(i, request.variant)]
-        usable = [i for i in free if nowhere_else or i not in request.avoid]
+        usable = [i for i in free if i not in request.barred and (nowhere_else or i not in request.avoid)]
         if usable and not request.avoid and _fills_a_batch(witness, free, request.variant):
             continue
         assert not usable or _leaves_slots(witness, request), "a free slot and a waiter"
@@ -55,35 +55,38 @@ def nobody_waits_beyond_its_deadline(witness: Witness) -> None:
 
 def an_expired_idle_model_is_on_its_way_out(witness: Witness) -> None:
     """But while its requests are held back for a fuller batch, and a moment longer."""
-    for world in witness.worlds.values():
+    for instance, world in witness.worlds.items():
         for variant in world.idle() if world.view.ready else ():
             held = world.held[variant]
             assert not held.faulty, "an idle faulty model stays"
-            if any(not request.avoid for request in witness.queue(variant)):
+            if any(
+                not request.avoid and instance not in request.barred for request in witness.queue(variant)
+            ):
                 held.waited_for_at = witness.now
             over = held.stays_until(world.view.keep_alive_s) <= witness.now
             excused = witness.now <= held.waited_for_at + witness.policy.batch_hold + 1.0
-            assert not over or excused or witness.is_kept(world.view.instance, variant), (
-                "outlives its keep-alive"
-            )
+            assert not over or excused or witness.is_kept(instance, variant), "outlives its keep-alive"
 
 
 def what_is_planned_is_waited_for_and_what_drains_makes_room(witness: Witness) -> None:
     """Whatever is planned has somebody who wants it, and nothing drains for its own sake."""
     plans = {key for key in witness.coming() if witness.worlds[key[0]].view.ready}
-    for _, variant in plans - {(i, v) for i, w in witness.worlds.items() for v in w.loading}:
-        assert witness.queue(variant) or witness.needs_keeping(variant), "plans what nobody waits for"
+    for instance, variant in plans - {(i, v) for i, w in witness.worlds.items() for v in w.loading}:
+        wanted = any(instance not in request.barred for request in witness.queue(variant))
+        assert wanted or witness.needs_keeping(variant), "plans what nobody waits for"
     for instance, victim in witness.draining():
         held = witness.worlds[instance].held[victim]
         assert held.faulty or witness.scheduler._state.workers[instance].coming, "drains for nothing"
 
 
 def a_model_without_a_replica_is_loaded_where_there_is_room(witness: Witness) -> None:
-    """Without waiting for anything else to happen."""
-    for variant in {request.variant for request in witness.waiting.values()}:
-        if not witness.live()[variant] and not _full(witness, variant):
+    """Without waiting for anything else to happen; nor has one that is of no use to somebody who waits."""
+    live = witness.live_keys()
+    for variant, barred in {(request.variant, request.barred) for request in witness.waiting.values()}:
+        useful = [i for i, v in live if v == variant and i not in barred]
+        if not useful and not _full(witness, variant):
             there = [i for i in witness.servers(variant) if _has_room(witness, i, variant)]
-            assert not there, "nobody loads what is waited for"
+            assert set(there) <= barred, "nobody loads what is waited for"
 
 
 def _full(witness: Witness, variant: Variant) -> bool:
@@ -133,11 +136,13 @@ def a_model_that_fits_nowhere_never_waits(witness: Witness) -> None:
 
 def nobody_waits_for_what_was_refused_everywhere(witness: Witness) -> None:
     """Its requests hear the engine's reason; while nobody is up there is still hope."""
-    for variant in {request.variant for request in witness.waiting.values()}:
-        up = witness.servers(variant)
+    live = witness.live_keys()
+    for variant, barred in {(request.variant, request.barred) for request in witness.waiting.values()}:
+        up = [instance for instance in witness.servers(variant) if instance not in barred]
         refused = witness.strikes.refused_everywhere(variant, up)
         early = all(witness.strikes.forbidden(instance, variant, witness.now) for instance in up)
-        assert not (up and refused and early) or witness.live()[variant], "refused, and nobody is told"
+        useful = [i for i, v in live if v == variant and i not in barred]
+        assert not (up and refused and early) or useful, "refused, and nobody is told"
 
 
 def whatever_the_operator_wants_held_comes_where_there_is_room(witness: Witness) -> None:

@@ -157,6 +157,14 @@ class Situation:
         workers = self.scheduler.workers
         return {(w.view.instance, v) for w in workers for v, r in w.replicas.items() if r.live}
 
+    def live_on(self, variant: Variant) -> set[Instance]:
+        """Return where the model takes requests, or will."""
+        return {instance for instance, held in self.live_keys() if held == variant}
+
+    def sets(self, variant: Variant) -> set[frozenset[Instance]]:
+        """Return the sets of workers from which requests for the model are barred."""
+        return {request.barred for request in self.queue(variant)}
+
     def live(self) -> Counter[Variant]:
         """Return how many replicas take requests, or will."""
         return Counter(variant for _, variant in self.live_keys())

@@ -86,10 +86,15 @@ class Witness(Situation):
         servers = [world for world in self.worlds.values() if event.variant in world.view.servable]
         if not servers:
             return RejectReason.UNKNOWN_MODEL
-        held = any(event.variant in (*w.held, *w.loading, *w.unloading) for w in self.worlds.values())
-        if not held and all(w.view.servable[event.variant] > w.view.memory_bytes for w in servers):
+        useful = [world for world in servers if world.view.instance not in event.barred]
+        if not useful:
+            return RejectReason.BARRED
+        others = [world for instance, world in self.worlds.items() if instance not in event.barred]
+        held = any(event.variant in (*w.held, *w.loading, *w.unloading) for w in others)
+        if not held and all(w.view.servable[event.variant] > w.view.memory_bytes for w in useful):
             return RejectReason.NO_MEMORY
-        if event.avoid or any(self.has_free_slot(i, event.variant) for i in self.worlds):
+        free = [i for i in self.worlds if self.has_free_slot(i, event.variant)]
+        if event.avoid or not set(free) <= event.barred:
             return None
         full = len(self.queue(event.variant)) >= sum(world.view.max_queue for world in servers)
         return RejectReason.QUEUE_FULL if full else None
@@ -115,8 +120,10 @@ class Witness(Situation):
         held = self.worlds[grant.instance].begin_answer(grant.request, grant.variant)
         assert not (key in self.before.draining and key in self.draining()), "grant to what is drained"
         assert abs(grant.queued_s - (self.now - request.arrived_at)) < EPS
+        assert grant.instance not in request.barred, "grant where it is barred"
         if grant.instance in request.avoid:
-            others = [i for i in self.servers(grant.variant) if i not in request.avoid]
+            not_there = request.avoid | request.barred
+            others = [i for i in self.servers(grant.variant) if i not in not_there]
             assert not any(self._serves_soon(i, grant.variant) for i in others), (
                 "goes back to where it failed"
             )
@@ -140,7 +147,7 @@ class Witness(Situation):
         for request in [request for request in self.waiting.values() if request.avoid]:
             if request.request not in self.scheduler._state.models[request.variant].queue.returned:
                 having = {i for i, v in self.live_keys() if v == request.variant}
-                assert having <= request.avoid, "avoids no more although another could serve"
+                assert having <= request.avoid | request.barred, "avoids no more although another could serve"
                 self._avoids_no_more(request)
 
     def _serves_soon(self, instance: Instance, variant: Variant) -> bool:
@@ -163,10 +170,10 @@ class Witness(Situation):
         """Fair among tenants, first come first served within each of them."""
         queue = self.queue(request.variant)
         if request.avoid:
-            back = [o for o in queue if o.avoid and where not in o.avoid]
+            back = [o for o in queue if o.avoid and where not in o.avoid | o.barred]
             assert all(o.arrived_at >= request.arrived_at for o in back), "a retry lost its place"
             return
-        line = [other for other in queue if not other.avoid]
+        line = [other for other in queue if not other.avoid and where not in other.barred]
         older = [o for o in line if o.tenant == request.tenant and o.arrived_at < request.arrived_at]
         late = self.is_late(request)
         assert all(self.is_late(other) != late for other in older), "overtaken by a younger of its own tenant"
@@ -214,8 +221,8 @@ class Witness(Situation):
         most = self.bound(variant).most
         assert most is None or self.holders(variant) < most, "more replicas than max_replicas"
         assert not self.strikes.forbidden(instance, variant, self.now), "loads what failed there just now"
-        wanted = self.queue(variant) or self.needs_keeping(variant)
-        assert wanted, "loads what nobody waits for"
+        wanted = any(instance not in request.barred for request in self.queue(variant))
+        assert wanted or self.needs_keeping(variant), "loads what nobody waits for"
         self.worlds[instance].begin_load(variant, self.need, self.now)
 
     def _check_unload(self, unload: Unload) -> None:
@@ -248,8 +255,8 @@ class Witness(Situation):
         """Whether somebody for whom the model comes has no other replica to hope for."""
         lasting = self.before.live & self.live_keys()
         others = {i for i, v in lasting if v == coming and i != instance}
-        stranded = any(request.avoid >= others for request in self.queue(coming) if request.avoid)
-        return not others or stranded
+        not_there = [request.avoid | request.barred for request in self.queue(coming)]
+        return not others or any(instances >= others for instances in not_there if instances)
 
     def load_s(self, instance: Instance, variant: Variant) -> float:
         seconds: float = self.scheduler.estimates.of(variant).load_s(instance.worker, self.need[variant])
@@ -266,7 +273,8 @@ class Witness(Situation):
             assert coming is not None, "drains for nothing"
             flood = self._is_flooded(victim, coming)
             after = self.policy.flood_drain_after if flood else self.policy.drain_after
-            assert self.oldest_age(coming) >= after - EPS, "drains a busy model early"
+            wished = flood and self.needs_keeping(coming)  # by the operator, who need not wait
+            assert wished or self.oldest_age(coming) >= after - EPS, "drains a busy model early"
             assert held.since + self.load_s(instance, victim) <= self.now + EPS, "no tenure"
             assert self._is_alone(instance, coming) or self.live()[victim], (
                 "drains the last one for a further one"
@@ -286,14 +294,24 @@ class Witness(Situation):
             new = [i for i, v in self.coming() - self.before.coming if v == variant]
             slots = {i: self._expected_slots(i, v) for i, v in self.coming() if v == variant}
             up = {i: count for i, count in slots.items() if i in self.servers(variant)}
-            others = sum(up.values()) - max(up.get(i, 0) for i in new)
             enough = self.live()[variant] > self.bound(variant).least
-            assert len(self.queue(variant)) > others or not enough, "two loads for one need"
+            needed = any(self._needs_more(variant, barred, up, new) for barred in self.sets(variant))
+            assert needed or not enough, "two loads for one need"
+
+    def _needs_more(
+        self, variant: Variant, barred: frozenset[Instance], coming: dict[Instance, int], new: list[Instance]
+    ) -> bool:
+        """Whether those who are barred from these workers are more than the slots of the other loads."""
+        useful = {instance: slots for instance, slots in coming.items() if instance not in barred}
+        others = sum(useful.values()) - max(useful.get(instance, 0) for instance in new)
+        waiting = [request for request in self.queue(variant) if request.barred == barred]
+        return any(instance in useful for instance in new) and len(waiting) > others
 
     def _check_unload_asked(self, variant: Variant) -> None:
         for instance, world in self.worlds.items():
             idle = world.view.ready and variant in world.idle()
-            excused = self.is_kept(instance, variant) or self.queue(variant)
+            waited_for = any(instance not in request.barred for request in self.queue(variant))
+            excused = self.is_kept(instance, variant) or waited_for
             assert not idle or excused, "an explicit unload is not honoured"
 
     # Rejections -----------------------------------------------------------------------
@@ -306,10 +324,10 @@ class Witness(Situation):
             case RejectReason.DEADLINE:
                 assert request.deadline <= self.now, "given up before its deadline"
             case RejectReason.LOAD_FAILED:
-                servers = self.servers(request.variant)
+                servers = [i for i in self.servers(request.variant) if i not in request.barred]
                 assert servers
                 assert self.strikes.refused_everywhere(request.variant, servers), "refused without a reason"
-                assert not self.live()[request.variant], "refused although it is resident"
+                assert not set(servers) & self.live_on(request.variant), "refused although it is resident"
             case reason:
                 assert request.arrived_at <= self.now
                 assert reason == self._refusal(request), "refused at the door without a reason"

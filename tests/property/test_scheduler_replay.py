@@ -65,7 +65,7 @@ def _move(machine: SchedulerMachine, chance: Random) -> None:
 def histories(fault: Fault) -> str:
     """Return a few, played with a faulty scheduler."""
     with scheduling_with(fault) as module:
-        return "\n".join(a_history(seed, module) for seed in range(3))
+        return "\n".join(a_history(seed, module) for seed in range(6))
 
 
 def _in_another_process(hash_seed: str, fault: Fault) -> str:

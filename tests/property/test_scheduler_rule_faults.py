@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.scheduler_stage import Stage
 from tests.support.scheduling_source import Fault, scheduling_with
+from tests.unit import test_scheduling_barred as barred
 from tests.unit import test_scheduling_places as places
 from tests.unit import test_scheduling_rules as rules
 
@@ -128,8 +129,8 @@ FAULTS: Final = {
     "one request that failed is not worth a load": Planted(
         rules.test_a_request_that_failed_wherever_the_model_is_gets_it_loaded_elsewhere,
         "demand",
-        "there = 0 if helpless else model.slots + model.coming",
-        "there = model.slots + model.coming",
+        "there = 0 if helpless else slots + coming",
+        "there = slots + coming",
     ),
     "a flood takes the last slot": Planted(
         rules.test_while_only_a_flood_waits_the_last_slot_is_left_to_the_others,
@@ -154,6 +155,24 @@ FAULTS: Final = {
         "granting",
         " or len(model.queue.waiting) > replica.slots:",
         ":",
+    ),
+    "a plan of no use to who waits stays": Planted(
+        barred.test_a_plan_is_dropped_when_nobody_is_left_whom_it_would_serve,
+        "settling",
+        "r.phase is PLANNED and not queue.is_wanted_on(i)]",
+        "r.phase is PLANNED and not queue.waiting]",
+    ),
+    "a free slot elsewhere lets in who cannot use it": Planted(
+        barred.test_it_counts_where_the_queue_is_full,
+        "events",
+        "(not event.barred or can_serve(model, event.barred))",
+        "True",
+    ),
+    "waits on when nobody is left": Planted(
+        barred.test_it_is_refused_where_no_worker_is_left,
+        "fleet_events",
+        "if model.servers.keys() <= barred:",
+        "if False:",
     ),
     "dedicated workers are no better than others": Planted(
         rules.test_model_is_loaded_on_the_worker_that_is_dedicated_to_it,

@@ -52,6 +52,7 @@ def turn(
         plain=plain,
         excess=lambda tenant: (over or {}).get(tenant, 0.0),
         may_take=lambda tenant, _: tenant not in kept_from,
+        can_serve=lambda barred: not barred,
     )
     return None if chosen is None else (chosen[0].request, chosen[1])
 
