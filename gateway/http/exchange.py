@@ -15,7 +15,7 @@ from gateway.http.arrival import ARRIVAL
 from gateway.http.request_log import RequestRecord
 from gateway.relay.outcome import AttemptFailedError, Outcome, breaks_of, may_retry, to_tell
 from gateway.roster import Target
-from gateway.scheduling.names import Instance, Variant
+from gateway.scheduling.names import NOWHERE, Instance, Variant
 from gateway.scheduling.types import Arrived
 from gateway.surfaces.echo import Echo
 from gateway.surfaces.surface import Facts, Surface
@@ -39,7 +39,9 @@ class Exchange:
     deadline: float
     record: RequestRecord
     avoid: frozenset[Instance] = frozenset()
-    """Where it failed, or cannot be served."""
+    """Where it failed."""
+    barred: frozenset[Instance] = NOWHERE
+    """Where it cannot be served."""
     breaks: int = 0
     """How often it may have harmed a worker."""
     failure: Outcome | None = None
@@ -62,6 +64,7 @@ class Exchange:
             keep_alive_s=facts.keep_alive_s,
             keep_alive_given=facts.keep_alive_given,
             avoid=self.avoid,
+            barred=self.barred,
             tenant=facts.tenant,
             session=facts.session,
             prompt_tokens=facts.prompt_tokens,

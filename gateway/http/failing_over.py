@@ -45,7 +45,7 @@ from gateway.relay.outcome import (
 from gateway.relay.stream import EndOfStream, WholeFrames, pump
 from gateway.relay.upstream import Message, Reply, Upstream
 from gateway.runtime import HandedOverError, Lease, RejectedError, Runtime
-from gateway.scheduling.names import Instance
+from gateway.scheduling.names import NOWHERE, Instance
 from gateway.scheduling.types import Arrived
 from gateway.surfaces.continuing import CannotContinueError, Task, read_task
 from gateway.surfaces.continuing_frames import FRAMES, Ending, Frames, Heard, Sent
@@ -243,10 +243,13 @@ class Failover:
 
     @staticmethod
     def _arrival(exchange: Exchange, broken: BrokenAnswer, deadline: float) -> Arrived:
-        """Return the event of a request that comes back, and so goes before those that come new."""
+        """Return the event of a request that comes back, and so goes before those that come new.
+
+        All speak the route on which it goes on.
+        """
         arrival = exchange.arrival()
         tokens = arrival.prompt_tokens + broken.sent.tokens
-        return replace(arrival, deadline=deadline, prompt_tokens=tokens)
+        return replace(arrival, barred=NOWHERE, deadline=deadline, prompt_tokens=tokens)
 
     async def _ask(self, asking: _Asking) -> Ending:
         exchange, instance = asking.exchange, asking.lease.grant.instance

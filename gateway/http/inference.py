@@ -55,16 +55,21 @@ from gateway.relay.stream import AsItComes, EndOfStream, Passage, WholeFrames, p
 from gateway.relay.upstream import Message, Reply, Upstream
 from gateway.roster import Target
 from gateway.runtime import HandedOverError, Lease, RejectedError, Runtime
-from gateway.scheduling.names import Instance
-from gateway.scheduling.types import UnloadAsked
+from gateway.scheduling.names import Instance, Variant
+from gateway.scheduling.types import RejectReason, UnloadAsked
 from gateway.surfaces.identity import Caller
 from gateway.surfaces.naming import unknown_model
-from gateway.surfaces.surface import BadRequestError, Counts, Surface
+from gateway.surfaces.surface import BadRequestError, Counts, Facts, ParsedRequest, Surface
 from gateway.workers.engines import worker_route
 from supervisor.contract.fleet import WorkerStatus
 
 _MOST_KEPT_BYTES: Final = 16 * 2**20
 """Of an answer that comes in one piece; a larger one is passed on as it comes."""
+
+_NOBODY_HAS_IT: Final = frozenset({RejectReason.UNKNOWN_MODEL, RejectReason.BARRED})
+"""What a request hears that waits for a model of which the last worker that could serve it has gone."""
+_MOST_MEANINGS: Final = 8
+"""Of one name, while a request for it waits."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -135,17 +140,11 @@ class InferenceHandlers:
         record.parsed(parsed.facts)
         target = await self._fleet.resolve(parsed.facts.model, self._request_timeout_s)
         if target is None:
-            known = names_in_words(self._fleet.roster.models())
-            text = f"{unknown_model(route, parsed.facts.model)}; {known}"
-            return _refuse(surface, record, Refusal(HTTPStatus.NOT_FOUND, text))
+            raise self._unknown(route, parsed.facts)
         record.model = target.listed
         if parsed.unload_reply is not None:
             return self._unload(target, parsed.unload_reply, record)
-        self._contexts.check(surface, target)
-        await self._harms.check(parsed.facts, target)
-        variant = self._contexts.variant_of(parsed.facts, target, record)
-        body = body_for(target, variant, parsed, surface)
-        deadline = arrival.at + self._request_timeout_s
+        variant, body = await self._aim(surface, parsed, target, record)
         exchange = Exchange(
             request=request,
             surface=surface,
@@ -156,11 +155,48 @@ class InferenceHandlers:
             content_type=parsed.content_type,
             variant=variant,
             arrived_at=arrival.at,
-            deadline=deadline,
+            deadline=arrival.at + self._request_timeout_s,
             record=record,
         )
-        with self._fleet.roster.passed.used(variant):
-            return await self._try(exchange)
+        for _ in range(_MOST_MEANINGS):
+            try:
+                with self._fleet.roster.passed.used(exchange.variant):
+                    return await self._try(exchange)
+            except RejectedError as error:
+                if error.rejection.reason not in _NOBODY_HAS_IT:
+                    raise
+            await self._aim_again(exchange, route, parsed)
+        raise self._unknown(route, parsed.facts)
+
+    def _unknown(self, route: str, facts: Facts) -> BadRequestError:
+        known = names_in_words(self._fleet.roster.models())
+        return BadRequestError(f"{unknown_model(route, facts.model)}; {known}", status=HTTPStatus.NOT_FOUND)
+
+    async def _aim(
+        self, surface: Surface, parsed: ParsedRequest, target: Target, record: RequestRecord
+    ) -> tuple[Variant, bytes]:
+        """Return what the request is to run on, and what its worker is to be sent.
+
+        Raises:
+            BadRequestError: it must not be sent to any worker.
+        """
+        self._contexts.check(surface, target)
+        await self._harms.check(parsed.facts, target)
+        variant = self._contexts.variant_of(parsed.facts, target, record)
+        return variant, body_for(target, variant, parsed, surface)
+
+    async def _aim_again(self, exchange: Exchange, route: str, parsed: ParsedRequest) -> None:
+        """Find out what the model's name means by now, while the request waited for what it meant before.
+
+        Raises:
+            BadRequestError: 404, nobody has the model any more.
+        """
+        left_s = max(0.0, exchange.deadline - asyncio.get_running_loop().time())
+        target = await self._fleet.resolve(parsed.facts.model, left_s)
+        if target is None:
+            raise self._unknown(route, parsed.facts)
+        exchange.target, exchange.record.model = target, target.listed
+        exchange.variant, exchange.body = await self._aim(exchange.surface, parsed, target, exchange.record)
 
     def _unload(self, target: Target, reply: Mapping[str, Any], record: RequestRecord) -> web.Response:
         for variant in self._fleet.roster.siblings(target.variant):
@@ -193,7 +229,7 @@ class InferenceHandlers:
 
     async def _attempt(self, exchange: Exchange) -> web.StreamResponse:
         instance: Instance | None = None
-        exchange.avoid |= self._speakers.unable(exchange.target, exchange.route)
+        exchange.barred = self._speakers.unable(exchange.target, exchange.route)
         try:
             async with self._runtime.lease(exchange.arrival()) as lease:
                 instance = lease.grant.instance
@@ -257,7 +293,7 @@ class InferenceHandlers:
         status = self._fleet.roster.status(instance)
         if status is None or not status.base_url:  # it went away between the grant and this moment
             raise AttemptFailedError(NotSent(f"{instance} is gone"))
-        if not self._speakers.can_serve(status, route):  # those who can have no room now
+        if not self._speakers.can_serve(status, route):  # it came up while the request waited
             raise AttemptFailedError(NoRoute(f"{instance.worker} does not speak {route}"))
         return status
 

@@ -22,6 +22,7 @@ class Refusal:
 
 _STATUS: Final = {
     RejectReason.UNKNOWN_MODEL: (HTTPStatus.NOT_FOUND, None),
+    RejectReason.BARRED: (HTTPStatus.NOT_IMPLEMENTED, None),
     RejectReason.QUEUE_FULL: (HTTPStatus.SERVICE_UNAVAILABLE, 5),
     RejectReason.DEADLINE: (HTTPStatus.SERVICE_UNAVAILABLE, 10),
     RejectReason.LOAD_FAILED: (HTTPStatus.INTERNAL_SERVER_ERROR, None),

@@ -249,7 +249,9 @@ async def test_a_loaded_model_leaves_memory_before_it_is_deleted(tmp_path: Path)
         waiting = asyncio.create_task(bench.post())
         deleted = asyncio.create_task(ask(bench, "/api/delete", "DELETE", model="count"))
         refused = await waiting
+        unknown = await bench.post(model="missing")
         assert refused.status == 404
+        assert refused.text == unknown.text.replace("missing", "count")
         assert "count:latest" not in await names(bench)
         assert worker.done == []
         worker.hold.set()
@@ -269,6 +271,36 @@ async def test_a_model_that_is_replaced_keeps_a_second_name_until_it_is_out_of_m
         assert second.startswith("corral-outgoing/")
         assert worker.done == [f"copy {second}", "copy count:latest", f"delete {second}"]
         assert await names(bench) == {"count:latest", "other:latest"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/copy", {"source": "other", "destination": "count"}),
+        ("/api/create", {"model": "count", "from": "other"}),
+        ("/api/pull", {"model": "count"}),
+    ],
+)
+async def test_who_waits_for_a_model_that_is_replaced_gets_the_new_one(
+    tmp_path: Path, path: str, body: dict[str, str]
+) -> None:
+    """With the place that it had; as whoever asks for the name later does."""
+    worker = StoreWorker("w0", slots=1)
+    worker.script.append("hold")
+    async with gateway(tmp_path, worker) as bench:
+        answered = asyncio.create_task(bench.post())
+        await until(lambda: bool(worker.running), "an answer is under way")
+        waiting = asyncio.create_task(bench.post(prompt="waits"))
+        await until(lambda: bool(bench.waiting()), "the other waits")
+        assert (await ask(bench, path, **body))[0] == 200
+        later = asyncio.create_task(bench.post(prompt="comes later"))
+        await until(lambda: len(bench.waiting()) == 2, "both wait for the new one")
+        worker.hold.set()
+        answers = await asyncio.gather(answered, waiting, later)
+        await until(lambda: worker.done[-1].startswith("delete"), "the second name is gone again")
+    assert [answer.status for answer in answers] == [200, 200, 200]
+    assert [one["body"]["prompt"] for one in worker.served] == ["hello", "waits", "comes later"]
+    assert worker.loads == ["count", "count"]
 
 
 async def test_second_names_that_a_killed_gateway_left_are_deleted(tmp_path: Path) -> None:

@@ -219,6 +219,40 @@ async def test_who_speaks_a_route_is_waited_for(tmp_path: Path) -> None:
     assert (old.served, new.loads) == ([], ["count"])
 
 
+async def test_nothing_is_loaded_where_a_route_is_not_spoken(tmp_path: Path) -> None:
+    """Though there is room, and the worker that speaks it has none."""
+    old, new = SpeakingWorker("old"), embedded("new", loaded={"other"})
+    new.script.append("hold")
+    async with gateway(tmp_path, old, new) as bench:
+        busy = asyncio.create_task(bench.post("/v1/rerank", model="other"))
+        await until(lambda: bool(new.running), "the other model computes")
+        waiting = asyncio.create_task(bench.post("/v1/rerank"))
+        await until(lambda: bool(bench.waiting()), "it waits")
+        new.hold.set()
+        _, answer = await asyncio.gather(busy, waiting)
+    assert (answer.status, answer.headers["X-Corral-Worker"]) == (200, "new")
+    assert (old.loads, new.loads) == ([], ["count"])
+
+
+async def test_who_waits_for_the_last_that_speaks_a_route_hears_when_it_goes(tmp_path: Path) -> None:
+    """The same 501 as who comes later; another worker has the model all the while."""
+    old, new = SpeakingWorker("old", loaded={"count"}), embedded("new", loaded={"other"}, slots=1)
+    new.script.append("hold")
+    async with gateway(tmp_path, old, new) as bench:
+        busy = asyncio.create_task(bench.post("/v1/rerank", model="other"))
+        await until(lambda: bool(new.running), "the only worker that speaks it is busy")
+        waiting = asyncio.create_task(bench.post("/v1/rerank"))
+        await until(lambda: bool(bench.waiting()), "it waits")
+        bench.snapshots.publish(old.status())
+        answer = await waiting
+        later = await bench.post("/v1/rerank")
+        new.hold.set()
+        await busy
+    assert (answer.status, later.status) == (501, 501)
+    assert answer.text == later.text
+    assert "old (ollama)" in answer.text
+
+
 async def test_mixed_fleet_learns_which_servers_are_old(tmp_path: Path) -> None:
     """A request that found the wrong one goes on to the other, unseen by its client."""
     old = SpeakingWorker("old", inference_routes=OF_OLLAMA[:3], loaded={"count"})

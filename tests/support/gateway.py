@@ -87,6 +87,11 @@ class Bench:
     http: aiohttp.ClientSession
     config: Config
     ports: Ports
+    served: Served
+
+    def waiting(self) -> list[dict[str, Any]]:
+        """Return all who wait for a slot."""
+        return self.served.runtime.waiting()
 
     @asynccontextmanager
     async def another(self, generation: int = 2) -> AsyncIterator[Served]:
@@ -156,9 +161,9 @@ async def gateway(
             scheduling=scheduling or SchedulingConfig(),
         )
         ports = Ports(listener.dup(), directory, supervised=bool(workers), timings=timings)
-        await stack.enter_async_context(running(whole, ports))
+        served = await stack.enter_async_context(running(whole, ports))
         kept = replace(ports, listener=listener)
-        bench = Bench(url, str(directory / "gateway.sock"), snapshots, workers, http, whole, kept)
+        bench = Bench(url, str(directory / "gateway.sock"), snapshots, workers, http, whole, kept, served)
         bench.publish(**changes)
         yield bench
         bench.check()
