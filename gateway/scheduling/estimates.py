@@ -134,7 +134,7 @@ class ModelEstimates:
         slowness = devices.get(device, 1.0)
         measured = seconds / max(known.get(_ANYWHERE, DEFAULT_SERVICE_S), _MOMENT_S)
         devices[device] = slowness + _SLOWNESS_GAIN * (measured - slowness)
-        gain = max(_SERVICE_GAIN, 1 / self.answers)
+        gain = 1 / self.answers if self.answers < _ENOUGH else _SERVICE_GAIN
         _learn(known, device, seconds, gain)
         _learn(known, _ANYWHERE, seconds, gain)
         if output_tokens is not None:

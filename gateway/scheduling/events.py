@@ -19,7 +19,7 @@ from gateway.scheduling.residency import (
     Replica,
     WorkerResidency,
 )
-from gateway.scheduling.state import AlarmKind, Lease, State, Waiter
+from gateway.scheduling.state import REPLICA, AlarmKind, Lease, State, Waiter
 from gateway.scheduling.tenants import PROMPT_SHARE
 from gateway.scheduling.types import (
     Adopted,
@@ -101,7 +101,8 @@ def adopted(state: State, event: Adopted, now: float) -> None:
     model = state.model(request.variant)
     replica = worker.replicas.get(request.variant) or _found_busy(worker, model, now)
     charge = virtual_tokens(model, request)
-    hold_slot(state, replica, Lease(replica, request, event.granted_at, charge, answered=True), now)
+    lease = hold_slot(state, replica, request, charge, now)
+    lease.granted_at, lease.answered = event.granted_at, True
 
 
 def _found_busy(worker: WorkerResidency, model: ModelState, now: float) -> Replica:
@@ -112,17 +113,18 @@ def _found_busy(worker: WorkerResidency, model: ModelState, now: float) -> Repli
     return replica
 
 
-def hold_slot(state: State, replica: Replica, lease: Lease, now: float) -> None:
-    """Have a request hold a slot of the replica from now on."""
-    was_idle, request = not replica.busy, lease.request
+def hold_slot(state: State, replica: Replica, request: Arrived, charged: float, now: float) -> Lease:
+    """Have a request hold a slot of the replica from now on, for so many virtual tokens."""
+    was_idle = not replica.busy
     replica.busy.add(request.request)
-    replica.model.sharing.took(request.tenant, now)
+    use = replica.model.sharing.took(request.tenant, now)
     replica.unload_asked = False
     replica.settle_slots()
     if was_idle:
         state.settle_worker(replica.worker)
-    state.tenants.charge(request.tenant, lease.charged, now)
-    state.leases[request.request] = lease
+    state.tenants.charge(request.tenant, charged, now)
+    lease = state.leases[request.request] = Lease(replica, request, now, charged, use)
+    return lease
 
 
 def virtual_tokens(model: ModelState, request: Arrived) -> float:
@@ -181,15 +183,16 @@ def _free_slot(state: State, lease: Lease, now: float) -> None:
     replica, request = lease.replica, lease.request
     worker = replica.worker
     replica.busy.discard(request.request)
-    replica.model.sharing.gave_back(request.tenant)
-    worker.reading.pop(request.request, None)
+    replica.model.sharing.gave_back(lease.use)
+    if not lease.answered:
+        worker.reading.pop(request.request, None)
     if not request.probe:
         _note_use(replica, request, now)
     replica.settle_slots()
     if not replica.busy:
         state.open(worker)
         due = now if replica.draining else replica.stays_until
-        state.wake(due, AlarmKind.REPLICA, request.variant, worker.instance)
+        state.wake(due, REPLICA, request.variant, worker.instance)
         state.settle_worker(worker)
     state.touch(replica.model)
     for other in worker.replicas.values():
@@ -255,7 +258,7 @@ def _believe(state: State, replica: Replica, resident: Resident, now: float) -> 
     replica.settle()
     for each in model.replicas.values() if model.bounds.least else (replica,):
         # with one replica more, others of a model that the operator wants kept may go
-        state.wake(max(now, each.stays_until), AlarmKind.REPLICA, model.variant, each.worker.view.instance)
+        state.wake(max(now, each.stays_until), REPLICA, model.variant, each.worker.instance)
         state.open(each.worker)
     state.touch(model)
     state.settle_worker(replica.worker)
@@ -383,4 +386,4 @@ def unload_asked(state: State, event: UnloadAsked, now: float) -> None:
     for replica in model.replicas.values() if model is not None else ():
         replica.unload_asked = True
         replica.wishes.clear()
-        state.wake(now, AlarmKind.REPLICA, event.variant, replica.worker.view.instance)
+        state.wake(now, REPLICA, event.variant, replica.worker.instance)

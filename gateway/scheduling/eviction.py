@@ -6,12 +6,13 @@ several would wait for that (GreedyDual with arrival rates). Pure functions.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import exp, inf
 from typing import Final, NamedTuple
 
 from gateway.scheduling.demand import Demand
 from gateway.scheduling.names import Variant
-from gateway.scheduling.reasons import LoadCause
+from gateway.scheduling.reasons import KEPT
 from gateway.scheduling.residency import RESIDENT, UNLOADING, Replica, WorkerResidency
 from supervisor.contract.config import SchedulingConfig
 
@@ -46,7 +47,8 @@ class Blocked(NamedTuple):
     until: float
 
 
-class _Candidate(NamedTuple):
+@dataclass(slots=True, eq=False)
+class _Candidate:
     replica: Replica
     worth_s: float
     drain_s: float
@@ -85,9 +87,10 @@ def victims_on(
         places += 1
     if free < need_bytes or places <= 0 or missing:
         return Blocked(until)
-    # A single one was chosen because it is needed.
-    if len(chosen) > 1:
-        _spare(chosen, rivals, free - need_bytes, places - 1)
+    if len(chosen) == 1:  # it is needed
+        only = chosen[0]
+        return Victims((only.replica.model.variant,), only.worth_s, only.drain_s, len(only.replica.busy) > 0)
+    _spare(chosen, rivals, free - need_bytes, places - 1)
     return _together(chosen)
 
 
@@ -106,7 +109,7 @@ def worth_s(replica: Replica, load_s: float, policy: SchedulingConfig, now: floa
     rate = model.learned.rate(now)
     live = model.live_replicas
     horizon_s = min(policy.keep_horizon, _LOADS_AHEAD * load_s)
-    worth = (1 - exp(-rate * horizon_s / max(1, live))) * load_s
+    worth = (1 - exp(-rate * horizon_s / (live or 1))) * load_s
     worth *= 1 + min(_MOST_WAITERS, rate * load_s)
     others = (live - 1) * replica.slots
     if others > 0 and rate * model.typical_service_s / others < _SPARE_LOAD:
@@ -165,13 +168,14 @@ def _may_go_from(
     is not the last of its kind; or for one that has waited for `flood_drain_after`, if only a flood keeps
     it busy.
     """
-    if demand.cause is LoadCause.KEPT and not replica.busy:
+    if demand.cause is KEPT and not replica.busy:
         return now
     nobody = demand.expected_wait_s == inf
     if not replica.busy:
         tenure = replica.since + policy.min_tenure * load_s
-        waited = now - demand.waited_s + policy.min_tenure * load_s
-        return max(min(tenure, waited) if nobody else tenure, _held_until(replica, policy))
+        if nobody:
+            tenure = min(tenure, now - demand.waited_s + policy.min_tenure * load_s)
+        return max(tenure, _held_until(replica, policy)) if replica.model.queue.waiting else tenure
     if replica.model.flooded_by is not None and _flood_can_do_without(replica, demand, now):
         arrived_at = now - demand.waited_s
         return max(replica.since + load_s, arrived_at + policy.flood_drain_after)

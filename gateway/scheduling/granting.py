@@ -21,7 +21,7 @@ from gateway.scheduling.dispatch import (
 from gateway.scheduling.events import hold_slot, stop_waiting, virtual_tokens
 from gateway.scheduling.reasons import GrantReason, ReplicaOption, Turn
 from gateway.scheduling.residency import ModelState, Replica
-from gateway.scheduling.state import Lease, State
+from gateway.scheduling.state import State
 from gateway.scheduling.types import Arrived, Grant
 
 _LEAST_SHARED: Final = 2
@@ -148,6 +148,5 @@ def _best(state: State, options: list[tuple[ReplicaOption, Replica]]) -> tuple[R
 
 def _take_slot(state: State, replica: Replica, request: Arrived, option: ReplicaOption, now: float) -> None:
     replica.worker.reading[request.request] = option.prompt_s
-    charge = virtual_tokens(replica.model, request)
-    hold_slot(state, replica, Lease(replica, request, now, charge), now)
+    hold_slot(state, replica, request, virtual_tokens(replica.model, request), now)
     stop_waiting(state, request.request)

@@ -6,7 +6,7 @@ Plain tuples that travel with the effects. The words are made only when somebody
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.scheduling.names import Instance, Variant
 
@@ -70,6 +70,10 @@ class LoadCause(StrEnum):
     FIRST = "not resident"
     FURTHER = "further replica"
     KEPT = "the operator wants it kept"
+
+
+KEPT: Final = LoadCause.KEPT
+"""For decisions: to look up an attribute of an enum takes five times as long."""
 
 
 class LoadReason(NamedTuple):

@@ -268,6 +268,13 @@ class ModelState:
     """The moment that an alarm is set for."""
 
     @property
+    def guessed_bytes(self) -> int:
+        """What it may take where it was never loaded; 0 if nobody says."""
+        for worker in self.servers.values():
+            return worker.view.servable.get(self.variant, 0)
+        return 0
+
+    @property
     def ready_servers(self) -> list[WorkerResidency]:
         """Workers that may serve it and are up."""
         return [worker for worker in self.servers.values() if worker.view.ready]

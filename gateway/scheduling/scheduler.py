@@ -55,7 +55,7 @@ class Scheduler:
         state = self._state
         state.out = []
         _take(state, event, now)
-        if state.next_alarm() <= now:
+        if state.is_due(now):
             fleet_events.time_passed(state, now)
         settle(state, now)
         return state.out

@@ -19,7 +19,9 @@ MOST_REMEMBERED: Final = 64
 
 
 @dataclass(slots=True)
-class _Use:
+class Use:
+    """What a tenant has of a model, and asks for."""
+
     rate: float
     """Requests per second, decayed."""
     asked_at: float
@@ -40,7 +42,7 @@ class Sharing:
     """Who asked last."""
     _another_at: float = -inf
     """When somebody else asked last."""
-    _uses: dict[str, _Use] = field(default_factory=dict)
+    _uses: dict[str, Use] = field(default_factory=dict)
 
     def asked(self, tenant: str, now: float) -> None:
         """Count a new request."""
@@ -48,22 +50,24 @@ class Sharing:
         if use is None:
             if len(self._uses) >= MOST_REMEMBERED:
                 self._forget(now)
-            use = self._uses[tenant] = _Use(0.0, now)
+            use = self._uses[tenant] = Use(0.0, now)
         use.rate = _decayed(use.rate, now - use.asked_at) + 1 / FAST_S
         self._rate = _decayed(self._rate, now - self._asked_at) + 1 / FAST_S
         if tenant != self._latest:
             self._latest, self._another_at = tenant, self._asked_at
         use.asked_at = self._asked_at = now
 
-    def took(self, tenant: str, now: float) -> None:
-        """Count a slot that was granted."""
+    def took(self, tenant: str, now: float) -> Use:
+        """Count a slot that was granted; return what the tenant has, to give it back there."""
         self.busy += 1
-        (self._uses.get(tenant) or self._use(tenant, now)).held += 1
+        use = self._uses.get(tenant) or self._use(tenant, now)
+        use.held += 1
+        return use
 
-    def gave_back(self, tenant: str) -> None:
+    def gave_back(self, use: Use) -> None:
         """Count a slot that is free again."""
         self.busy -= 1
-        self._uses[tenant].held -= 1
+        use.held -= 1
 
     def kept_from(self, tenant: str, slots: int, service_s: float, now: float) -> int:
         """Return how many of the model's `slots` are to stay free when a flooding tenant takes one more.
@@ -87,11 +91,11 @@ class Sharing:
         asked_at = self._another_at if tenant == self._latest else self._asked_at
         return now - asked_at < RECENT_S
 
-    def _use(self, tenant: str, now: float) -> _Use:
+    def _use(self, tenant: str, now: float) -> Use:
         """Return what is known of a tenant, which may have been forgotten while its requests waited."""
         use = self._uses.get(tenant)
         if use is None:
-            use = self._uses[tenant] = _Use(0.0, now)
+            use = self._uses[tenant] = Use(0.0, now)
         return use
 
     def _forget(self, now: float) -> None:

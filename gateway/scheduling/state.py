@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from heapq import heappop, heappush
 from math import inf
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.scheduling.estimates import Estimates
 from gateway.scheduling.names import Instance, RequestId, Variant
@@ -18,6 +18,7 @@ from gateway.scheduling.queues import ModelQueue, Weighing
 from gateway.scheduling.rankings import Ranking, Rotation
 from gateway.scheduling.residency import GONE, RESIDENT, ModelState, Replica, WorkerResidency
 from gateway.scheduling.sessions import Sessions
+from gateway.scheduling.sharing import Use
 from gateway.scheduling.tenants import Tenants
 from gateway.scheduling.types import Arrived, Effect
 from supervisor.contract.config import SchedulingConfig
@@ -32,6 +33,8 @@ class Lease:
     granted_at: float
     charged: float
     """Virtual tokens."""
+    use: Use
+    """The tenant's of the model."""
     answered: bool = False
     """Its first token is there."""
 
@@ -51,6 +54,10 @@ class AlarmKind(IntEnum):
     REPLICA = 2
     FAILURE = 3
 
+
+_MODEL: Final = AlarmKind.MODEL
+REPLICA: Final = AlarmKind.REPLICA
+"""For what is set often: to look up an attribute of an enum takes five times as long."""
 
 Alarm = tuple[float, AlarmKind, Variant, Instance | None]
 
@@ -98,10 +105,8 @@ class State:
     def relearn(self, model: ModelState) -> None:
         """Bring what decisions need of the model's estimates up to date; after whatever taught something."""
         learned = model.learned
-        first = next(iter(model.servers.values()), None)
-        guess = first.view.servable.get(model.variant, 0) if first is not None else 0
         model.measured_bytes = learned.size_bytes
-        model.typical_bytes = max(1, model.measured_bytes or guess)
+        model.typical_bytes = model.measured_bytes or max(1, model.guessed_bytes)
         self.least_bytes = min(self.least_bytes, model.typical_bytes)
         model.typical_load_s = learned.typical_load_s(model.typical_bytes)
         model.service_known = bool(learned.answers_s)
@@ -171,7 +176,7 @@ class State:
             worker.coming = None
         replica.phase = GONE
         for request in replica.busy:
-            model.sharing.gave_back(self.leases[request].request.tenant)
+            model.sharing.gave_back(self.leases[request].use)
             worker.reading.pop(request, None)
         replica.busy = set()
         replica.settle()
@@ -195,7 +200,7 @@ class State:
         """Set the model's alarm unless an earlier one is set."""
         if now < when < model.looks_again_at:
             model.looks_again_at = when
-            self.wake(when, AlarmKind.MODEL, model.variant)
+            self.wake(when, _MODEL, model.variant)
 
     def wake(self, when: float, kind: AlarmKind, model: Variant, where: Instance | None = None) -> None:
         """Set an alarm."""
@@ -216,6 +221,11 @@ class State:
                 return when
             heappop(deadlines)
         return inf
+
+    def is_due(self, now: float) -> bool:
+        """Whether an alarm or a deadline is due, if only of somebody who does not wait any more."""
+        deadlines, alarms = self.deadlines, self.alarms
+        return (bool(deadlines) and deadlines[0][0] <= now) or (bool(alarms) and alarms[0][0] <= now)
 
     def next_alarm(self) -> float:
         """Return when the next alarm or deadline is due; infinity for none."""

@@ -202,7 +202,7 @@ FAULTS: Final = {
         CROWD, "granting", "impatient = waited_s >= policy.patience", "impatient = False"
     ),
     "what was given is forgotten": _planted(
-        CROWD, "events", "state.tenants.charge(request.tenant, lease.charged, now)", "pass"
+        CROWD, "events", "state.tenants.charge(request.tenant, charged, now)", "pass"
     ),
     "pays for what it never got": _planted(CALM, "events", "elif not lease.answered:", "elif False:"),
     "answers are charged to nobody": _planted(
@@ -211,8 +211,8 @@ FAULTS: Final = {
     "another tenant pays": _planted(
         CROWD,
         "events",
-        "state.tenants.charge(request.tenant, lease.charged, now)",
-        'state.tenants.charge("ann", lease.charged, now)',
+        "state.tenants.charge(request.tenant, charged, now)",
+        'state.tenants.charge("ann", charged, now)',
     ),
     "a tenant's cap is gone": _planted(CROWD, "queues", "return need - sum(", "return need - 0 * sum("),
     "a batch is held for ever": _planted(
@@ -303,5 +303,5 @@ FAULTS: Final = {
         "self.worker.active += (active > 0) - (self.active_counted > 0)",
         "self.worker.active += active > 0",
     ),
-    "shares drift": _planted(CALM, "events", "replica.model.sharing.gave_back(request.tenant)", "pass"),
+    "shares drift": _planted(CALM, "events", "replica.model.sharing.gave_back(lease.use)", "pass"),
 }
