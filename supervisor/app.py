@@ -44,7 +44,7 @@ from supervisor.host.process import Children
 from supervisor.host.pulse import USUAL, Beat, Pulse
 from supervisor.host.reaper import Reaper
 from supervisor.host.snapshots import SnapshotServer
-from supervisor.host.terminal import Terminal
+from supervisor.host.terminal import Terminal, let_hangups_in
 from supervisor.jobs import WorkerJobs
 from supervisor.memory_care import MemoryCare
 from supervisor.orders import Orders
@@ -215,6 +215,7 @@ class _Ending:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        let_hangups_in()
 
     def _hung_up(self) -> None:
         if self.terminal.was_closed():

@@ -20,11 +20,13 @@ from supervisor import app
 from supervisor.contract.command import EXIT_USAGE, greeting
 from supervisor.contract.shell.log_setup import configure
 from supervisor.contract.yaml_config import ConfigError
+from supervisor.core.notifications import not_started
 from supervisor.engines.registry import ENGINES
 from supervisor.host.directory import DirectoryError, RuntimeDirectory, claim
 from supervisor.host.inherited import keep, passed_sockets, take_listener
 from supervisor.host.listener import ListenError, PortTakenError, open_listener, open_next_free
 from supervisor.host.notify import NotifySocket, notify_socket
+from supervisor.host.terminal import hold_hangups
 from supervisor.preflight import Preflight, preflight
 
 HELP: Final = "run the workers and the gateway until Ctrl-C"
@@ -43,10 +45,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Check everything, then run; return 0 after a signal, 2 where nothing could be started."""
     faulthandler.enable()  # SIGABRT, which systemd's watchdog sends, then says where it hung
+    hold_hangups()
     try:
         setup = _set_up(preflight(args.config, engines=ENGINES), args)
     except ConfigError as error:
-        sys.stderr.write(f"{error}\n")
+        _complain(str(error))
         return EXIT_USAGE
     return EXIT_USAGE if setup is None else app.run(setup, greet=_greet)
 
@@ -79,7 +82,7 @@ def _claim(found: Preflight) -> RuntimeDirectory | None:
     try:
         return claim(Path(found.paths.runtime_dir))
     except DirectoryError as error:
-        sys.stderr.write(f"{error}\n")
+        _complain(str(error))
         return None
 
 
@@ -88,7 +91,7 @@ def _accept(found: Preflight, directory: RuntimeDirectory) -> bool:
     try:
         directory.write_accepted(found.text)
     except OSError as error:
-        sys.stderr.write(f"{directory.path} cannot be written to: {error.strerror}\n")
+        _complain(f"{directory.path} cannot be written to: {error.strerror}: set another `runtime_dir`")
         return False
     return True
 
@@ -101,7 +104,7 @@ def _listen(listen: str, systemd: NotifySocket, *, next_free: bool) -> socket.so
             return inherited
         return keep(_open_some(listen) if next_free else open_listener(listen), systemd)
     except ListenError as error:
-        sys.stderr.write(f"{error}\n")
+        _complain(str(error))
         return None
 
 
@@ -112,6 +115,13 @@ def _open_some(listen: str) -> socket.socket:
         listener = open_next_free(listen)
         sys.stderr.write(f"{taken}; taking port {listener.getsockname()[1]} for now\n")
         return listener
+
+
+def _complain(reason: str) -> None:
+    """Say why nothing was started, also where `systemctl status` shows it."""
+    notify_socket(os.environ).send(not_started(reason))
+    with suppress(OSError):
+        sys.stderr.write(f"{reason}\n")
 
 
 def _greet(url: str) -> None:

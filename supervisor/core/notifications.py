@@ -221,6 +221,11 @@ class Notifications:
             yield "1 model loaded" if self._models_loaded == 1 else f"{self._models_loaded} models loaded"
 
 
+def not_started(reason: str) -> str:
+    """Return the datagram of a service that ends before it began, for `systemctl status` to say why."""
+    return f"STATUS=Not started: {_short(reason)}"
+
+
 def _workers_text(workers: tuple[tuple[str, WorkerState], ...], *, stopping: bool) -> str:
     if not workers:
         return "no workers of its own"

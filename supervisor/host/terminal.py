@@ -30,6 +30,16 @@ class Terminal:
         return self.ends_with_it and not _is_there()
 
 
+def hold_hangups() -> None:
+    """Keep a SIGHUP that comes before anybody listens for it; it would end a Corral that just starts."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+
+
+def let_hangups_in() -> None:
+    """Have one that was kept, and all to come, heard; processes started from now on hear theirs, too."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+
 def _is_there() -> bool:
     try:
         os.close(os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))

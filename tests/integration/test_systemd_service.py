@@ -127,3 +127,20 @@ def test_a_killed_one_is_succeeded_on_the_same_socket(manager: Manager) -> None:
             log = (manager.directory / "log").read_text()
     assert '"event": "took over the socket"' in log
     assert listens.stored == [kept], "it is not given to be kept a second time"
+
+
+def test_the_status_says_why_nothing_was_started(manager: Manager) -> None:
+    """A wrong file, and a port that somebody has: `systemctl status` shows it without the journal."""
+    (manager.directory / "corral.yaml").write_text("nonsense: 1\n")
+    with manager.start() as process:
+        told = manager.listens.wait_for("STATUS=")
+        assert process.wait(PATIENCE_S) == 2
+    assert told.startswith("STATUS=Not started: ")
+    assert "corral.yaml:1: nonsense: is not known here" in told
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        write_config(manager.directory, listen=address)
+        with manager.start() as process:
+            told = manager.listens.wait_for("STATUS=")
+            assert process.wait(PATIENCE_S) == 2
+    assert told.startswith(f"STATUS=Not started: {address} is taken by process {os.getpid()}")

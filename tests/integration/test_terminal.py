@@ -9,14 +9,18 @@ from __future__ import annotations
 import os
 import pty
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import pytest
+import yaml
 
+from tests.support.corral import COMMAND, CONFIG, plain_environment
 from tests.support.supervisor import PATIENCE_S, RunningSupervisor, eventually, supervisor
 
 _ON_TERMINAL: Final = (
@@ -80,3 +84,40 @@ def test_under_nohup_it_outlives_the_terminal(tmp_path: Path, terminal: tuple[in
         corral.process.send_signal(signal.SIGHUP)
         eventually(lambda: reloads(corral) == 2, "another one")
         assert corral.stop() == 0
+
+
+def test_a_signal_that_comes_before_it_listens_is_heard_once_it_does(tmp_path: Path) -> None:
+    """It would have ended a Corral that still reads its file; here the file comes slowly, by way of a pipe.
+
+    Seed: do not hold it back in `supervisor/commands/up.py`.
+    """
+    file, text = tmp_path / "corral.yaml", yaml.safe_dump(CONFIG | {"workers": [{"name": "a"}]})
+    os.mkfifo(file)
+    argv, log_file = [COMMAND, "up", "--config", str(file)], tmp_path / "log"
+    with (
+        log_file.open("w") as log,
+        subprocess.Popen(
+            argv, stdout=subprocess.PIPE, stderr=log, env=plain_environment(), start_new_session=True
+        ) as process,
+    ):
+        try:
+            writing = eventually(partial(opened_by_reader, file), "that the file is read")
+            process.send_signal(signal.SIGHUP)
+            os.write(writing, text.encode())
+            os.close(writing)
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(b"Corral is ready")
+            writing = eventually(partial(opened_by_reader, file), "that the file is read again")
+            os.write(writing, text.encode())
+            os.close(writing)
+            eventually(lambda: '"reloaded"' in log_file.read_text(), "the reload")
+        finally:
+            process.terminate()
+
+
+def opened_by_reader(pipe: Path) -> int:
+    """Return a descriptor for writing, or 0 as long as nobody reads."""
+    try:
+        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return 0
