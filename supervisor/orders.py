@@ -16,6 +16,7 @@ from supervisor.contract.fleet import WorkerState, WorkerStatus
 from supervisor.host.control import Answer, Command, Question
 from supervisor.runtime import Runtime
 
+_ALONE: Final = "no other worker of this machine is ready: requests that no external one takes wait"
 _FAILED: Final = (WorkerState.BACKOFF, WorkerState.QUARANTINED)
 
 Verdict = str | None
@@ -36,6 +37,9 @@ class Orders:
 
     async def drain(self, question: Question) -> AsyncGenerator[Answer, None]:
         """Give a worker no new requests, and end it when those that it computes have ended."""
+        name = str(question.get("worker"))
+        if self.runtime.status(name) is not None and not self._others_are_ready(name):
+            yield {"progress": _ALONE}
         async for answer in self._carry_out(question, self.runtime.drain, self._drained):
             yield answer
 
@@ -87,6 +91,10 @@ class Orders:
                 yield {"progress": f"worker {name}: {status.state} ({status.reason})", **_shown(status)}
             await self.runtime.wait_until(lambda _, seen=status: self.runtime.status(name) is not seen)  # type: ignore[misc]  # a default binds the loop's value
         yield {"error": f"worker {name}: a reload removed it", "code": EXIT_FAILED}
+
+    def _others_are_ready(self, name: str) -> bool:
+        others = (status for status in self.runtime.fleet.workers if status.worker != name)
+        return any(status.state is WorkerState.READY for status in others)
 
     def _drained(self, _: WorkerStatus, now: WorkerStatus) -> Verdict:
         if self.runtime.is_wanted(now.worker):
