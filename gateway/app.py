@@ -97,6 +97,8 @@ class Served:
     settings: Settings
     given_up: asyncio.Event
     """Set when another gateway has taken its place."""
+    link: asyncio.Task[None] | None
+    """Follows the supervisor, if there is one."""
 
 
 async def serve(config: Config, ports: Ports, greet: Callable[[], None] = lambda: None) -> None:
@@ -112,7 +114,7 @@ async def serve(config: Config, ports: Ports, greet: Callable[[], None] = lambda
         greeting = asyncio.create_task(_greet(served.fleet, greet))
         gc.freeze()
         _log.info("gateway serves", pid=os.getpid(), generation=ports.generation)
-        await ending.wait_for_either(served.given_up)
+        await ending.wait_for_either(served.given_up, served.link)
         if ports.is_kept and ending.asked.is_set():
             await served.entrances.leave_to_successor()
         await _cancel(greeting)
@@ -148,7 +150,7 @@ async def running(config: Config, ports: Ports) -> AsyncIterator[Served]:
         Fallback(runtime, reports.tell).install()
         external = _external_link(config, ports, fleet, session)
         await duties.enter_async_context(external.running())
-        _link(ports, partial(_take_snapshot, fleet, settings), reports, duties)
+        link = _link(ports, partial(_take_snapshot, fleet, settings), reports, duties)
         once = await stack.enter_async_context(_session(keeps=False))
         upstream = _upstream(config, session, once, external.request_failed)
         health = Health(fleet, runtime, upstream, config.gateway, reports.tell)
@@ -182,7 +184,7 @@ async def running(config: Config, ports: Ports) -> AsyncIterator[Served]:
         if not inheritance.is_empty:
             await fleet.wait_for(fleet.roster.all_introduced, _INTRODUCED_S)
         await _open(entrances, succession, inheritance)
-        yield Served(fleet, runtime, turn, entrances, settings, succession.given_up)
+        yield Served(fleet, runtime, turn, entrances, settings, succession.given_up, link)
 
 
 async def _learning(
@@ -215,13 +217,14 @@ def _upstream(
 
 def _link(
     ports: Ports, take: Callable[[FleetSnapshot], None], reports: Reports, duties: AsyncExitStack
-) -> None:
+) -> asyncio.Task[None] | None:
     """Follow the supervisor, if there is one."""
     if not ports.supervised:
         take(NO_SUPERVISOR)
-        return
+        return None
     link = asyncio.create_task(follow(str(ports.runtime_dir / SUPERVISOR_SOCKET), take, reports))
     duties.push_async_callback(_cancel, link)
+    return link
 
 
 def _take_snapshot(fleet: Fleet, settings: Settings, snapshot: FleetSnapshot) -> None:

@@ -38,12 +38,19 @@ class Ending:
         """Take note of a signal."""
         (self.hurried if self.asked.is_set() else self.asked).set()
 
-    async def wait_for_either(self, given_up: asyncio.Event) -> None:
-        """Return when the end was asked for, or the gateway was relieved."""
-        tasks = [asyncio.create_task(event.wait()) for event in (self.asked, given_up)]
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
+    async def wait_for_either(self, given_up: asyncio.Event, link: asyncio.Task[None] | None) -> None:
+        """Return when the end was asked for, or the gateway was relieved.
+
+        What breaks `link`, which follows the supervisor as long as the gateway serves, is raised: without it
+        the workers of this moment would be served for ever, whatever became of them.
+        """
+        waits = [*(event.wait() for event in (self.asked, given_up)), *([_broken(link)] if link else [])]
+        tasks = [asyncio.create_task(wait) for wait in waits]
+        done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in others:
             task.cancel()
+        for task in done:
+            task.result()
 
     async def finish(self, turn: Turn, runtime: Runtime, entrances: Entrances, limits: GatewayConfig) -> None:
         """Return when nothing is under way any more, broken off or not."""
@@ -62,6 +69,14 @@ class Ending:
             turn.break_off(why)
             await _ends(turn.wait_until_idle(), _LAST_WORDS_S, unless=asyncio.Event())
         entrances.give_up_port()
+
+
+async def _broken(link: asyncio.Task[None]) -> None:
+    """Raise what ends the task; one that is cancelled has ended well."""
+    await asyncio.wait([link])
+    if link.cancelled():
+        await asyncio.Event().wait()
+    link.result()
 
 
 async def _left(turn: Turn, entrances: Entrances) -> None:
