@@ -29,6 +29,7 @@ _REJECTIONS: Final = {
     "deadline": "it waited as long as gateway.request_timeout allows",
     "load_failed": "the model could not be loaded",
     "no_memory": "the model is too large for every worker",
+    "barred": "no worker that has the model can serve the request",
 }
 
 _Row = dict[str, Any]
