@@ -107,7 +107,7 @@ def test_a_taken_port_is_refused_with_the_name_of_who_has_it(tmp_path: Path) -> 
         port = other.getsockname()[1]
         with corral_up(tmp_path, port=port) as process:
             said = refusal(process, tmp_path)
-    assert said.startswith(f"127.0.0.1:{port} is taken by process {os.getpid()} (")
+    assert f"127.0.0.1:{port} is taken by process {os.getpid()} (" in said
     assert said.endswith(": stop it, or set another `listen`\n")
 
 
