@@ -32,7 +32,7 @@ from gateway.health.fallback import Fallback
 from gateway.health.watch import Health
 from gateway.http.admin import AdminHandlers
 from gateway.http.app import admin_application, client_application, error_body, surface_of
-from gateway.http.bodies import BODY_LIMIT
+from gateway.http.bodies import BODY_LIMIT, BodyLimit
 from gateway.http.edge import Edge
 from gateway.http.entrances import Entrances, others_handover_sockets
 from gateway.http.failing_over import Failover
@@ -293,10 +293,8 @@ def _runners(config: Config, handlers: _Handlers) -> tuple[ClientRunner, web.App
     admin = AdminHandlers(fleet, runtime)
     listing = ListingHandlers(fleet, runtime, Shows(handlers.session, fleet.roster))
     store = StoreHandlers(handlers.stores, handlers.session)
-    limit_bytes = config.gateway.max_body_size
-    clients = client_application(
-        handlers.inference, listing, admin, store, handlers.edge, max_body_bytes=limit_bytes
-    )
+    limit = BodyLimit.of(config.gateway)
+    clients = client_application(handlers.inference, listing, admin, store, handlers.edge, body_limit=limit)
     operator = web.AppRunner(
         admin_application(admin), handler_cancellation=True, access_log=None, shutdown_timeout=_FINISH_S
     )

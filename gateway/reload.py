@@ -51,7 +51,7 @@ class Parts:
         self.inference.failover.use(limits)
         self.inference.use(request_timeout_s=limits.request_timeout, passes_options=passes_options)
         self.edge.origins = replace(self.edge.origins, configured=limits.cors_origins)
-        self.body_limit.max_bytes = limits.max_body_size
+        self.body_limit.use(limits)
         self.runtime.feed(PolicyChanged(policy_of(config)))
         self.fleet.use(config.models, limits.load_timeout)
         self.external.use(config.external)

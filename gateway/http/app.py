@@ -41,11 +41,11 @@ def client_application(
     store: StoreHandlers,
     edge: Edge,
     *,
-    max_body_bytes: int,
+    body_limit: BodyLimit,
 ) -> web.Application:
     """Return the application of the main port: the surfaces, stores, health and description, nothing else."""
     app = web.Application()
-    app[BODY_LIMIT] = BodyLimit(max_body_bytes)
+    app[BODY_LIMIT] = body_limit
     edge.install(app)
     for surface in SURFACES:
         for route in sorted(surface.routes):

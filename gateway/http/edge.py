@@ -21,6 +21,7 @@ import structlog
 from aiohttp import hdrs, web
 
 from gateway.http.arrival import ARRIVAL, arrival_of
+from gateway.http.bodies import let_go
 from gateway.http.origins import Origins, preflight
 from gateway.http.turn import ENDING, TURN, Turn, Whose
 from gateway.runtime import HandedOverError
@@ -102,7 +103,10 @@ class Edge:
 
         @web.middleware
         async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
-            return await self._pass(request, handler)
+            try:
+                return await self._pass(request, handler)
+            finally:
+                let_go(request)
 
         app.middlewares.insert(0, outermost)
         app.on_response_prepare.append(self._complete)

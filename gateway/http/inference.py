@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+import traceback
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
@@ -160,7 +162,7 @@ class InferenceHandlers:
         )
         for _ in range(_MOST_MEANINGS):
             try:
-                with self._fleet.roster.passed.used(exchange.variant):
+                with _forgotten(exchange), self._fleet.roster.passed.used(exchange.variant):
                     return await self._try(exchange)
             except RejectedError as error:
                 if error.rejection.reason not in _NOBODY_HAS_IT:
@@ -356,6 +358,25 @@ async def _whole(exchange: Exchange, lease: Lease, reply: Reply, end: EndOfStrea
     _ended(exchange, lease, reply, end)
     headers = {**_headers(exchange.surface, exchange.record), **reply.headers}
     return web.Response(status=reply.status, body=body, headers=headers)
+
+
+@contextmanager
+def _forgotten(exchange: Exchange) -> Iterator[None]:
+    """Let go of the request's body when the block ends, however it does.
+
+    Tenacity keeps the exchange in a cycle, and so do a traceback and what it came from: both stay until the
+    next collection, which may be thousands of requests away.
+    """
+    try:
+        yield
+    except BaseException as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            traceback.clear_frames(cause.__traceback__)
+            cause = cause.__cause__ or cause.__context__
+        raise
+    finally:
+        exchange.body = b""
 
 
 def _before_the_first_byte(outcome: Broken | TimedOut) -> Outcome:

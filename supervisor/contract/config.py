@@ -197,6 +197,9 @@ class GatewayConfig(_Section):
     another worker goes on with it where that can be done exactly."""
     max_body_size: SizeBytes = 256 * 2**20
     """Larger request bodies are refused with 413 (images travel in bodies)."""
+    body_memory: SizeBytes | None = None
+    """What the bodies of all requests that wait or are answered may take together. Beyond that clients are
+    not read on, for a minute at most; then they get a 503. Without it four times max_body_size."""
     cors_origins: tuple[Origin, ...] = ()
     """Web pages of these origins may call from a browser: https://chat.example.com, with one * for any host
     name, its beginning or any port (https://*.example.com, http://10.0.0.5:*), or * alone for all."""

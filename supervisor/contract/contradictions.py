@@ -44,6 +44,7 @@ def contradictions(config: Config) -> list[Mistake]:
         *_clashing_models(config),
         *_dedications_to_aliases(config),
         *_replica_bounds(config),
+        *_body_memory(config),
     ]
 
 
@@ -209,3 +210,13 @@ def _replica_bounds(config: Config) -> Iterator[Mistake]:
                 "raise it, or leave it out"
             )
             yield Mistake(("models", name, "max_replicas"), message)
+
+
+def _body_memory(config: Config) -> Iterator[Mistake]:
+    limits = config.gateway
+    if limits.body_memory is not None and limits.body_memory < 2 * limits.max_body_size:
+        message = (
+            f"holds not even two of the largest bodies (max_body_size, {limits.max_body_size} bytes): "
+            "raise it, or lower max_body_size"
+        )
+        yield Mistake(("gateway", "body_memory"), message)

@@ -25,6 +25,8 @@ from schemathesis.specs.openapi.checks import (
 from gateway.http.admin import AdminHandlers
 from gateway.http.app import client_application, surface_of
 from gateway.http.blobs import BlobHandlers
+from gateway.http.bodies import BodyLimit
+from gateway.http.body_room import BodyRoom
 from gateway.http.edge import Edge
 from gateway.http.inference import InferenceHandlers
 from gateway.http.listing import ListingHandlers
@@ -78,7 +80,7 @@ def test_every_route_is_described_and_every_description_has_a_route() -> None:
         create_autospec(AdminHandlers),
         store,
         Edge(Origins((), loopback=True, hostname="here"), surface_of),
-        max_body_bytes=1,
+        body_limit=BodyLimit(1, BodyRoom(1)),
     )
     routes = {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource}
     assert routes == {(operation.method, operation.path) for operation in OPERATIONS}

@@ -227,7 +227,11 @@ async def test_settings_of_the_gateway_change_in_place(running: Corral) -> None:
     before = pids(running)
     rewrite(
         running,
-        gateway={"max_body_size": "1KiB", "cors_origins": ["https://chat.example.com"]},
+        gateway={
+            "max_body_size": "1KiB",
+            "body_memory": "8KiB",
+            "cors_origins": ["https://chat.example.com"],
+        },
         models={"count": {"aliases": ["gpt-4o"], "pin": True}},
         log={"level": "debug"},
     )
@@ -242,7 +246,13 @@ async def test_settings_of_the_gateway_change_in_place(running: Corral) -> None:
         assert shown.headers["Access-Control-Allow-Origin"] == "https://chat.example.com"
     await chat(running, "gpt-4o")
     assert [line["keys"] for line in lines(running, "new settings")] == [
-        ["models.count", "gateway.max_body_size", "gateway.cors_origins", "log.level"]
+        [
+            "models.count",
+            "gateway.max_body_size",
+            "gateway.body_memory",
+            "gateway.cors_origins",
+            "log.level",
+        ]
     ]
 
 

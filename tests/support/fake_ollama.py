@@ -79,7 +79,7 @@ class FakeOllama:
     _runner: web.AppRunner | None = None
 
     async def start(self) -> None:
-        app = web.Application()
+        app = web.Application(client_max_size=2**30)
         app.router.add_get("/api/version", self.tell_version)
         app.router.add_get("/api/tags", self.tags)
         app.router.add_get("/api/ps", self.ps)

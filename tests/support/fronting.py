@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +80,12 @@ class Front:
 
 @asynccontextmanager
 async def front(
-    directory: Path, worker: FakeOllama, *, descriptors: int | None = None, **external: Any
+    directory: Path,
+    worker: FakeOllama,
+    *,
+    descriptors: int | None = None,
+    gateway: Mapping[str, Any] | None = None,
+    **external: Any,
 ) -> AsyncIterator[Front]:
     """Run both; at the end no worker may have been wronged.
 
@@ -88,13 +93,14 @@ async def front(
         directory: For the runtime directory and the log.
         worker: Is started here.
         descriptors: The gateway's limit of open files; without it that of the test.
+        gateway: The section of that name.
         external: Further keys of the worker in the configuration.
     """
     await worker.start()
     row = {"name": worker.name, "url": worker.url, "memory": "1GiB", "num_parallel": worker.slots, **external}
     file = directory / "corral.yaml"
     config = {"runtime_dir": "run", "state_dir": "state", "listen": f"{LOOPBACK}:0", "external": [row]}
-    file.write_text(yaml.safe_dump(config))
+    file.write_text(yaml.safe_dump({**config, "gateway": dict(gateway or {})}))
     log_file = directory / "log"
     limit = "" if descriptors is None else f"ulimit -n {descriptors}; "
     shell = f'{limit}exec "$@" 2>"$0"'

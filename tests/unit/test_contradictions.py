@@ -52,6 +52,13 @@ def external(name: str, url: str = "http://10.0.0.7:11434") -> str:
             "1: workers[0].cores: is for CPU workers, and this one has gpus: remove one of the two",
         ),
         (
+            "gateway: {max_body_size: 64MiB, body_memory: 100MiB}",
+            (
+                "1: gateway.body_memory: holds not even two of the largest bodies (max_body_size, 67108864 "
+                "bytes): raise it, or lower max_body_size"
+            ),
+        ),
+        (
             "worker_defaults: {kv_cache_type: q8_0}",
             (
                 "1: worker_defaults.kv_cache_type: Ollama ignores q8_0 without flash attention: "
