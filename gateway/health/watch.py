@@ -46,6 +46,10 @@ _log = structlog.get_logger("health")
 
 _LOAD_TIMEOUTS: Final = 2
 """Loads in a row that came to no end within `gateway.load_timeout`: then loads hang there for ever."""
+_ASK_AFTER_S: Final = 2.0
+"""A worker that owes somebody a first byte and sent nothing for so long is asked whether its server lives.
+
+That costs it nothing, and one that only reads a long prompt says so at once."""
 
 
 @dataclass(slots=True)
@@ -60,6 +64,18 @@ class _Ward:
     is_to_ask: bool = False
     """Its circuit wants to know."""
     load_timeouts: int = 0
+    alarm: asyncio.TimerHandle | None = None
+    """When those who wait for a first byte may have waited for long enough."""
+
+    def ask_soon(self) -> None:
+        """Look again then."""
+        if self.alarm is None:
+            self.alarm = asyncio.get_running_loop().call_later(_ASK_AFTER_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self.alarm = None
+        if self.pulse.waits:
+            self.nudged.set()
 
 
 class Health:
@@ -177,6 +193,7 @@ class Health:
         loop = asyncio.get_running_loop()
         for instance in living - self._wards.keys():
             ward = self._wards[instance] = _Ward(Breaker(), Pulse(loop.time()))
+            ward.pulse.on_wait = ward.ask_soon
             ward.task = loop.create_task(self._look_after(instance, ward))
         self._settle()
 
@@ -200,18 +217,26 @@ class Health:
 
     def _due(self, ward: _Ward) -> float:
         if ward.breaker.circuit is Circuit.CLOSED:
-            return ward.pulse.at + self._settings.probe_interval
+            due, since = ward.pulse.at + self._settings.probe_interval, ward.pulse.silent_since
+            return due if since is None else min(due, since + _ASK_AFTER_S)
         return ward.breaker.due if ward.breaker.due is not None else 0.0
 
     async def _round(self, instance: Instance, ward: _Ward) -> None:
-        """Ask a worker that has been silent, and leave it alone for a while if there is nothing to say."""
+        """Ask a worker that has been silent, and leave it alone for a while if there is nothing to say.
+
+        Where its server is silent too, nobody goes on waiting for it to begin an answer.
+        """
+        now = asyncio.get_running_loop().time
+        usual = now() >= ward.pulse.at + self._settings.probe_interval
         sign = await self._ask(instance, suspected=False)
-        ward.pulse.at = asyncio.get_running_loop().time()
+        ward.pulse.at = now()
         match sign:
             case Alive() | NotNow():
                 pass
             case Silent():
-                self._feed(instance, ward, Suspected(sign.why, silent=True))
+                # no sooner a verdict than before: who is asked so soon is asked once more
+                self._feed(instance, ward, Suspected(sign.why, silent=usual))
+                ward.pulse.give_up(now())
             case Ill():
                 self._feed(instance, ward, Failed(sign.why))
             case _:

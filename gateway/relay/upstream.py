@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -43,9 +43,35 @@ _STALE_WITHIN_S: Final = 1.0
 
 @dataclass(slots=True)
 class Pulse:
-    """When a worker last sent something: monotonic seconds."""
+    """When a worker last sent something, and who waits for it to begin: monotonic seconds."""
 
     at: float = 0.0
+    on_wait: Callable[[], None] = lambda: None
+    """Told when somebody waits for a first byte and nobody did before."""
+    waits: dict[asyncio.Timeout, float] = field(default_factory=dict)
+    """The limits of those who wait for a first byte, and since when they do; the first came first."""
+
+    @contextmanager
+    def awaited(self, limit: asyncio.Timeout, now: float) -> Iterator[None]:
+        """Count as one who waits for a first byte, as long as the block lasts."""
+        self.waits[limit] = now
+        if len(self.waits) == 1:
+            self.on_wait()
+        try:
+            yield
+        finally:
+            del self.waits[limit]
+
+    @property
+    def silent_since(self) -> float | None:
+        """Since when nothing came though somebody waits for a first byte; None where nobody does."""
+        return max(self.at, next(iter(self.waits.values()))) if self.waits else None
+
+    def give_up(self, now: float) -> None:
+        """Have all who wait for a first byte wait no longer."""
+        for limit in self.waits:
+            if not limit.expired():
+                limit.reschedule(now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,9 +196,10 @@ class Upstream:
         started = asyncio.get_running_loop().time()
         until = min(message.deadline, started + message.first_byte_s)
         try:
-            async with asyncio.timeout_at(until):
-                response = await self._send(message, self._timeouts_for(message))
-                reply = await self._begin(response, message)
+            async with asyncio.timeout_at(until) as limit:
+                with message.pulse.awaited(limit, started):
+                    response = await self._send(message, self._timeouts_for(message))
+                    reply = await self._begin(response, message)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             outcome = self._outcome(error, message, started)
             if kind_of(outcome) is not Kind.SHORTAGE:

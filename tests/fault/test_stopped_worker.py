@@ -93,6 +93,28 @@ async def test_requests_before_the_first_byte_are_answered_by_others(tmp_path: P
         await until_replaced(running, victim)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_nobody_waits_for_a_first_byte_as_long_as_a_slow_worker_may_take(
+    tmp_path: Path, engine: str, *, stream: bool
+) -> None:
+    """Its server is asked soon whether it lives; that it is silent too is reason enough to go elsewhere."""
+    patient = {"first_byte_timeout": SELDOM, "idle_timeout": SELDOM, "probe_timeout": 2}
+    async with serving(tmp_path, engine, **patient) as (running, client):
+        victim = holder(running)
+        stop(victim["pid"])
+        words = await asyncio.wait_for(whole(client, stream=stream), 60)
+        assert words == "1 2 3"
+        await until_replaced(running, victim)
+
+
+async def whole(client: ollama.AsyncClient, *, stream: bool) -> str:
+    """Return a whole answer, asked for in pieces or as one."""
+    if not stream:
+        return (await client.chat("count", GO, options=SHORT)).message.content or ""
+    parts = await client.chat("count", GO, stream=True, options=SHORT)
+    return "".join([part.message.content or "" async for part in parts])
+
+
 async def test_a_stream_ends_with_an_error_and_others_are_served(tmp_path: Path, engine: str) -> None:
     """The words so far came in order, then an error; whoever comes meanwhile is answered elsewhere."""
     async with serving(tmp_path, engine) as (running, client):

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from aiohttp import web
 
+from gateway.health import watch
 from supervisor.contract.config import GatewayConfig
 from tests.support.fake_ollama import FakeOllama
 from tests.support.gateway import gateway, until
@@ -74,6 +76,55 @@ async def test_a_busy_worker_is_asked_for_no_token(tmp_path: Path) -> None:
         assert len(worker.asked) == asked
         worker.hold.set()
         assert (await asking).status == 200
+
+
+@dataclass
+class Standing(Watched):
+    """Stands still when told to: it takes connections, and says nothing."""
+
+    stands: bool = False
+    goes_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def tell_version(self, request: web.Request) -> web.Response:
+        """Say that it lives, if it does."""
+        if self.stands:
+            await self.goes_on.wait()
+        return await super().tell_version(request)
+
+
+async def test_a_worker_that_only_takes_long_is_asked_whether_it_lives_and_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long prompt moves nobody, and nothing is loaded elsewhere for it."""
+    monkeypatch.setattr(watch, "_ASK_AFTER_S", 0.1)
+    slow, other = Standing("w0", loaded={"count"}), Standing("w1")
+    slow.script.append("mute")
+    async with gateway(tmp_path, slow, other) as bench:
+        asking = asyncio.create_task(bench.post())
+        await until(lambda: slow.probes >= 5, "it was asked a few times")
+        slow.hold.set()
+        answer = await asking
+    assert (answer.status, answer.headers["X-Corral-Worker"]) == (200, "w0")
+    assert (other.loads, other.probes) == ([], 0)
+
+
+async def test_a_worker_whose_server_is_silent_too_is_left_until_it_speaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for it is served elsewhere; nothing is unloaded, and once it lives it counts again."""
+    monkeypatch.setattr(watch, "_ASK_AFTER_S", 0.1)
+    stopped, other = Standing("w0", loaded={"count"}), Standing("w1")
+    stopped.script.extend(["mute", "mute"])
+    stopped.stands = True
+    async with gateway(tmp_path, stopped, other, config=GatewayConfig(probe_timeout=0.5)) as bench:
+        answers = await asyncio.gather(bench.post(), bench.post())
+        assert [(a.status, a.headers["X-Corral-Worker"]) for a in answers] == [(200, "w1")] * 2
+        assert stopped.loaded == {"count"}
+        stopped.stands = False
+        stopped.goes_on.set()
+        stopped.hold.set()
+        await until(lambda: not bench.served.fleet.roster.tripped, "it is back")
+        assert set(await bench.resident()) == {"w0 count", "w1 count"}
 
 
 async def test_a_question_does_not_keep_a_model_in_memory(tmp_path: Path) -> None:
