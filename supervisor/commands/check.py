@@ -43,10 +43,10 @@ _SPARE: Final = ("KEEP-ALIVE", "QUEUE", "LOADED", "CONTEXT")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare FILE, --json and --schema."""
-    parser.add_argument(
-        "file", metavar="FILE", nargs="?", type=Path, help="YAML file; without it all defaults"
-    )
+    """Declare FILE, which may stand behind -c as with other commands, --json and --schema."""
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument("file", metavar="FILE", nargs="?", type=Path, help="YAML file; without it all defaults")
+    one.add_argument("-c", "--config", metavar="FILE", type=Path, help="the same, as other commands take it")
     parser.add_argument("--json", action="store_true", help="print the workers, or the mistakes, as JSON")
     parser.add_argument(
         "--schema",
@@ -61,7 +61,7 @@ def run(args: Namespace) -> int:
         sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
         return EXIT_OK
     try:
-        found = preflight(args.file, engines=ENGINES)
+        found = preflight(args.file or args.config, engines=ENGINES)
     except ConfigError as error:
         _print_mistakes(error, json_wanted=args.json)
         return EXIT_USAGE

@@ -63,6 +63,28 @@ def test_a_valid_file_shows_the_workers_it_means(tmp_path: Path, capsys: pytest.
     ]
 
 
+@pytest.mark.parametrize("option", ["-c", "--config"])
+def test_the_file_may_stand_behind_the_option_that_other_commands_take(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It means the same."""
+    file = tmp_path / "c.yaml"
+    file.write_text("workers: [{name: chat}]\n")
+    assert run_check(option, str(file)) == 0
+    assert capsys.readouterr().out.startswith(f"{file}: valid, 1 worker on this machine\n")
+
+
+@pytest.mark.parametrize("arguments", [("a.yaml", "-c", "b.yaml"), ("-c", "b.yaml", "a.yaml")])
+def test_two_files_are_refused(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither is checked in silence while the other is meant."""
+    with pytest.raises(SystemExit) as ended:
+        run_check(*arguments)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "FILE" in said
+    assert "not allowed with argument" in said
+
+
 def test_workers_that_somebody_else_runs_stand_in_the_same_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
