@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 
-from gateway.commands.settings import SettingsError, directory_of, read_config
+from gateway.commands.settings import SettingsError, find_directory
 from supervisor.contract.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE, add_place_arguments
 from supervisor.contract.runtime_dir import GATEWAY_SOCKET
 
@@ -47,10 +47,10 @@ def ask_gateway(args: argparse.Namespace, path: str) -> tuple[int, dict[str, Any
     """Return status and answer of a GET.
 
     Raises:
-        SettingsError: the file is wrong.
+        SettingsError: the file does not tell where.
         NobodyAnswersError: no gateway runs there, or it does not answer.
     """
-    directory = args.runtime_dir or directory_of(read_config(args.config), args.config)
+    directory = args.runtime_dir or find_directory(args.config)
     socket_path = Path(directory) / GATEWAY_SOCKET
     try:
         return asyncio.run(_get(str(socket_path), path))

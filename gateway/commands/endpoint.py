@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import ollama
 
-from gateway.commands.settings import SettingsError, directory_of, read_config
+from gateway.commands.settings import SettingsError, find_directory
 from supervisor.contract.command import EXIT_FAILED, EXIT_USAGE, add_place_arguments
 from supervisor.contract.runtime_dir import ENDPOINT
 
@@ -37,7 +37,7 @@ def url_of(args: argparse.Namespace) -> str:
     """
     if args.url:
         return _whole(args.url)
-    directory = Path(args.runtime_dir) if args.runtime_dir else _configured(args.config)
+    directory = Path(args.runtime_dir) if args.runtime_dir else find_directory(args.config)
     try:
         return (directory / ENDPOINT).read_text(encoding="utf-8").strip()
     except OSError as error:
@@ -88,7 +88,3 @@ def _whole(url: str) -> str:
     if not known:
         raise SettingsError(f"--url: {url!r} is no URL such as http://127.0.0.1:11434")
     return whole
-
-
-def _configured(file: str | None) -> Path:
-    return directory_of(read_config(file), file)

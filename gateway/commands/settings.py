@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 
 from gateway.host import user_id
+from supervisor.contract.command import PLACE_REMEDY
 from supervisor.contract.config import Config
 from supervisor.contract.runtime_dir import PathError, runtime_dir
 from supervisor.contract.state_dir import learned_file, state_dir
-from supervisor.contract.yaml_config import ConfigError, parse_config
+from supervisor.contract.yaml_config import ConfigError, parse_config, parse_runtime_dir
 
 
 class SettingsError(Exception):
@@ -29,13 +30,22 @@ def read_config(file: str | None, accepted: str | None = None) -> Config:
     if source is None:
         return Config()
     try:
-        return parse_config(Path(source).read_text(encoding="utf-8"), file=file or source)
-    except OSError as error:
-        raise SettingsError(f"{source}: the file cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{source}: {error}") from error
+        return parse_config(_text_of(source), file=file or source)
     except ConfigError as error:
         raise SettingsError(str(error)) from error
+
+
+def find_directory(file: str | None) -> Path:
+    """Return the runtime directory of a Corral that runs; its file may be wrong by now in all but that.
+
+    Raises:
+        SettingsError: the file does not tell.
+    """
+    try:
+        configured = None if file is None else parse_runtime_dir(_text_of(file), file=file)
+        return _directory(configured, file)
+    except (ConfigError, SettingsError) as error:
+        raise SettingsError(f"{error}: {PLACE_REMEDY}") from error
 
 
 def directory_of(config: Config, file: str | None) -> Path:
@@ -44,8 +54,12 @@ def directory_of(config: Config, file: str | None) -> Path:
     Raises:
         SettingsError: the path names a variable that is not set.
     """
+    return _directory(config.runtime_dir, file)
+
+
+def _directory(configured: str | None, file: str | None) -> Path:
     try:
-        return _from_file(file, runtime_dir(config.runtime_dir, os.environ, user_id()))
+        return _from_file(file, runtime_dir(configured, os.environ, user_id()))
     except PathError as error:
         raise SettingsError(f"{file or 'the defaults'}: runtime_dir: {error}") from error
 
@@ -61,6 +75,15 @@ def learned_file_of(config: Config, file: str | None, directory: Path) -> Path:
     except PathError as error:
         raise SettingsError(f"{file or 'the defaults'}: state_dir: {error}") from error
     return state / learned_file(str(directory.resolve()))
+
+
+def _text_of(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{file}: the file cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{file}: {error}") from error
 
 
 def _from_file(file: str | None, path: str) -> Path:

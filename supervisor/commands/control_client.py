@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from supervisor.contract.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE, add_place_arguments
+from supervisor.contract.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE, PLACE_REMEDY, add_place_arguments
 from supervisor.contract.runtime_dir import CONTROL_SOCKET, PathError, runtime_dir
 from supervisor.contract.yaml_config import ConfigError
-from supervisor.host.config_file import load_config
+from supervisor.host.config_file import load_runtime_dir
 
 _CONNECT_S: Final = 10.0
 
@@ -45,17 +45,21 @@ def carry_out(args: Namespace, question: Mapping[str, Any]) -> int:
     try:
         return _listen(args, _ask(_socket_path(args), question))
     except (ConfigError, PathError) as error:
-        return _complain(args, str(error), EXIT_USAGE)
+        return _complain(args, f"{error}: {PLACE_REMEDY}", EXIT_USAGE)
     except NobodyAnswersError as error:
         return _complain(args, str(error), EXIT_FAILED)
 
 
 def _socket_path(args: Namespace) -> Path:
+    """Return where the socket is; what else stands in the file may be wrong while it is being edited."""
     if args.runtime_dir:
         return Path(args.runtime_dir) / CONTROL_SOCKET
     file = None if args.config is None else Path(args.config)
     base = Path.cwd() if file is None else file.absolute().parent
-    return base / runtime_dir(load_config(file).runtime_dir, os.environ, os.getuid()) / CONTROL_SOCKET
+    try:
+        return base / runtime_dir(load_runtime_dir(file), os.environ, os.getuid()) / CONTROL_SOCKET
+    except PathError as error:
+        raise PathError(f"{file}: runtime_dir: {error}") from error
 
 
 def _ask(path: Path, question: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -17,6 +17,9 @@ EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 """Nothing was started: bad configuration, missing binary, taken port, no such GPU."""
 
+PLACE_REMEDY: Final = "mend it, or name the directory of the sockets with --runtime-dir DIR"
+"""What is said where the file does not tell how the running Corral is found."""
+
 
 def add_place_arguments(parser: ArgumentParser) -> None:
     """Declare how a command finds the running Corral on this machine."""

@@ -6,19 +6,21 @@ Decides nothing about single keys: the text is `yaml_tree`'s, the schema is the 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from difflib import get_close_matches
+from typing import Final, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from supervisor.contract.config import Config
 from supervisor.contract.contradictions import contradictions
 from supervisor.contract.mistakes import Mistake, key_text
 from supervisor.contract.schema_mistakes import schema_mistakes
-from supervisor.contract.yaml_tree import Tree, read_tree
+from supervisor.contract.yaml_tree import Tree, TreeMistake, read_tree
 
 _Schema = TypeVar("_Schema", bound=BaseModel)
+_RUNTIME_DIR: Final = "runtime_dir"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,28 +93,63 @@ def parse_as(
         ConfigError: holds every mistake, in the order of the lines.
     """
     tree = read_tree(text)
-    mistakes = [
-        ConfigMistake(file, found.line, key_text(found.key), found.message) for found in tree.mistakes
-    ]
-    unreadable = tree.value is None and mistakes
-    if unreadable:
+    entries = _entries(tree, file)
+    mistakes = _noted(tree.mistakes, file)
+    known = {found.key for found in tree.mistakes}
+    try:
+        meant = schema.model_validate_json(json.dumps(entries))
+        found = check(meant)
+    except ValidationError as error:
+        found = schema_mistakes(error, entries, schema)
+    mistakes += [_located(mistake, tree, file) for mistake in found if mistake.key not in known]
+    if mistakes:
+        raise ConfigError(sorted(mistakes, key=lambda mistake: mistake.line or 0))
+    return meant, tree
+
+
+def parse_runtime_dir(text: str, *, file: str) -> str | None:
+    """Return the runtime directory that a file names, None if it leaves it out, whatever else is wrong in it.
+
+    Raises:
+        ConfigError: that one key is wrong, even in how it is written, or nothing of the file can be read.
+    """
+    tree = read_tree(text)
+    entries = _entries(tree, file)
+    mistakes = _noted((found for found in tree.mistakes if found.key[:1] == (_RUNTIME_DIR,)), file)
+    if mistakes:
         raise ConfigError(mistakes)
+    it_alone = {key: value for key, value in entries.items() if _may_be_runtime_dir(key)}
+    try:
+        return Config.model_validate_json(json.dumps(it_alone)).runtime_dir
+    except ValidationError as error:
+        raise ConfigSource(Config(), file, tree).blame(schema_mistakes(error, it_alone)) from error
+
+
+def _may_be_runtime_dir(key: str) -> bool:
+    """Whether a key is, or was to be, that one: with it misspelled, another Corral would be addressed."""
+    close = get_close_matches(key.lower().replace("-", "_"), [_RUNTIME_DIR])
+    return key == _RUNTIME_DIR or (bool(close) and key not in Config.model_fields)
+
+
+def _entries(tree: Tree, file: str) -> dict[str, JsonValue]:
+    """Return what stands at the top of the file, by its keys.
+
+    Raises:
+        ConfigError: nothing of it can be read, or there are no keys.
+    """
+    if tree.value is None and tree.mistakes:
+        raise ConfigError(_noted(tree.mistakes, file))
     if tree.value is None:
         tree.value = {}
     if not isinstance(tree.value, dict):
         raise ConfigError(
             [ConfigMistake(file, 1, "", "the file must hold keys with values, such as workers: auto")]
         )
-    known = {found.key for found in tree.mistakes}
-    try:
-        meant = schema.model_validate_json(json.dumps(tree.value))
-        found = check(meant)
-    except ValidationError as error:
-        found = schema_mistakes(error, tree.value, schema)
-    mistakes += [_located(mistake, tree, file) for mistake in found if mistake.key not in known]
-    if mistakes:
-        raise ConfigError(sorted(mistakes, key=lambda mistake: mistake.line or 0))
-    return meant, tree
+    return tree.value
+
+
+def _noted(mistakes: Iterable[TreeMistake], file: str) -> list[ConfigMistake]:
+    return [ConfigMistake(file, found.line, key_text(found.key), found.message) for found in mistakes]
 
 
 def _located(mistake: Mistake, tree: Tree, file: str) -> ConfigMistake:

@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Final
 
 from supervisor.contract.config import Config
-from supervisor.contract.yaml_config import ConfigError, ConfigMistake, ConfigSource, parse_source
+from supervisor.contract.yaml_config import (
+    ConfigError,
+    ConfigMistake,
+    ConfigSource,
+    parse_runtime_dir,
+    parse_source,
+)
 from supervisor.contract.yaml_tree import Tree
 
 NO_FILE = "the defaults"
@@ -15,17 +21,8 @@ _LONGEST_BYTES: Final = 4 * 2**20
 """Far beyond any configuration; a model's file, or a device that never ends, is not read into memory."""
 
 
-def load_config(path: Path | None) -> Config:
-    """Return the configuration of a file; None is all defaults.
-
-    Raises:
-        ConfigError: the file cannot be read, or holds mistakes.
-    """
-    return load_source(path).config
-
-
 def load_source(path: Path | None) -> ConfigSource:
-    """Return the same with the lines of its keys.
+    """Return the configuration of a file, with the lines of its keys; None is all defaults.
 
     Raises:
         ConfigError: the file cannot be read, or holds mistakes.
@@ -33,6 +30,15 @@ def load_source(path: Path | None) -> ConfigSource:
     if path is None:
         return ConfigSource(Config(), NO_FILE, Tree(value={}))
     return parse_source(_read(path), file=str(path))
+
+
+def load_runtime_dir(path: Path | None) -> str | None:
+    """Return the runtime directory that a file names, if it does, whatever else is wrong in it.
+
+    Raises:
+        ConfigError: the file cannot be read, or does not tell.
+    """
+    return None if path is None else parse_runtime_dir(_read(path), file=str(path))
 
 
 def _read(path: Path) -> str:

@@ -11,7 +11,7 @@ from supervisor.contract.config import Config
 from supervisor.contract.schema_mistakes import sections
 from supervisor.contract.yaml_config import ConfigError, ConfigMistake, parse_config
 from supervisor.contract.yaml_tree import read_tree
-from supervisor.host.config_file import load_config
+from supervisor.host.config_file import load_source
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 JARGON = ("Input should", "NoneType", "Error", "tuple", "literal", "Annotated")
@@ -222,12 +222,12 @@ def test_the_reference_file_shows_every_key_with_its_default() -> None:
         if not name.endswith(("[]", "{}")):
             assert isinstance(section, dict)
             assert list(section) == list(model.model_fields), name
-    assert load_config(CONFIGS / "corral.yaml") == Config()
+    assert load_source(CONFIGS / "corral.yaml").config == Config()
 
 
 def test_the_demo_computes_on_the_cpu_and_leaves_an_installed_ollama_alone() -> None:
     """It must run on any box, and must not read or write anybody's models."""
-    demo = load_config(CONFIGS / "demo.yaml")
+    demo = load_source(CONFIGS / "demo.yaml").config
     assert demo.workers != "auto"
     assert [worker.gpus for worker in demo.workers] == [(), ()]
     assert demo.worker_defaults.engine == "embedded"
@@ -240,20 +240,20 @@ def test_a_file_that_cannot_be_read_is_a_mistake_like_others(tmp_path: Path) -> 
     """With the system's reason, or the line that is no UTF-8."""
     file = tmp_path / "c.yaml"
     with pytest.raises(ConfigError) as caught:
-        load_config(file)
+        load_source(file)
     reason = "the file cannot be read: No such file or directory"
     assert caught.value.mistakes == (ConfigMistake(str(file), None, "", reason),)
     file.write_bytes(b"log: {}\nstore: \xff\n")
     with pytest.raises(ConfigError, match=r"c\.yaml:2: the byte 0xff is no UTF-8"):
-        load_config(file)
+        load_source(file)
 
 
 def test_what_is_far_too_long_for_a_configuration_is_not_read_to_its_end() -> None:
     """As when the name of a device or a model's file stands there: memory would run out."""
     with pytest.raises(ConfigError, match="/dev/zero: is longer than 4 MiB and can be no configuration"):
-        load_config(Path("/dev/zero"))
+        load_source(Path("/dev/zero"))
 
 
 def test_without_a_file_everything_has_its_default() -> None:
     """`corral up` needs no file."""
-    assert load_config(None) == Config()
+    assert load_source(None).config == Config()

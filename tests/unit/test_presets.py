@@ -9,7 +9,7 @@ from supervisor.contract.contradictions import Server, models_without_workers
 from supervisor.core.machine import Machine
 from supervisor.core.placement import place
 from supervisor.core.spec import WorkerSpec
-from supervisor.host.config_file import load_config
+from supervisor.host.config_file import load_source
 from tests.support.machines import PATHS, a_machine
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -20,7 +20,7 @@ BOX = a_machine(gpus=4, ollama_path="/usr/bin/ollama")
 
 def preset(name: str) -> Config:
     """Return the configuration of a file that comes with Corral."""
-    return load_config(CONFIGS / f"{name}.yaml")
+    return load_source(CONFIGS / f"{name}.yaml").config
 
 
 def placed(name: str, machine: Machine = BOX) -> dict[str, WorkerSpec]:
@@ -31,7 +31,7 @@ def placed(name: str, machine: Machine = BOX) -> dict[str, WorkerSpec]:
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_preset_means_a_fleet_that_can_serve_its_models(file: Path) -> None:
     """On a box with four GPUs."""
-    config = load_config(file)
+    config = load_source(file).config
     fleet: list[WorkerSpec | ExternalWorker] = [*placed(file.stem).values(), *config.external]
     servers = [
         Server(name=worker.name, models=worker.models, max_loaded_models=worker.max_loaded_models)
