@@ -36,6 +36,10 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
         yield process
 
 
+SOON_S = 8.0
+"""Long before what the slow model was asked for would have ended, on a machine that does nothing else."""
+
+
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
     """A worker whose model takes milliseconds a token, with a queue of two."""
@@ -229,12 +233,12 @@ def test_one_more_than_the_queue_takes_is_a_503(slow: WorkerProcess) -> None:
 
 
 def test_a_client_that_leaves_while_tokens_come_frees_its_slot(slow: WorkerProcess) -> None:
-    """Within a second, counted at the engine."""
+    """Counted at the engine."""
     body = {"model": "count", "prompt": "1", "raw": True, "options": ENDLESS}
     connection, lines = slow.lines("/api/generate", **body)
     next(lines)
     connection.close()
-    assert wait_until(lambda: slow.busy() == 0, "the slot is free") < 1.0
+    assert wait_until(lambda: slow.busy() == 0, "the slot is free") < SOON_S
 
 
 def test_a_client_that_leaves_an_unstreamed_answer_frees_its_slot(slow: WorkerProcess) -> None:
@@ -243,16 +247,16 @@ def test_a_client_that_leaves_an_unstreamed_answer_frees_its_slot(slow: WorkerPr
     connection = slow.send("POST", "/api/generate", body)
     wait_until(lambda: slow.busy() == 1, "it computes")
     connection.close()
-    assert wait_until(lambda: slow.busy() == 0, "the slot is free") < 1.5
+    assert wait_until(lambda: slow.busy() == 0, "the slot is free") < SOON_S
 
 
 def test_a_client_that_leaves_during_a_long_prompt_frees_its_slot(slow: WorkerProcess) -> None:
-    """Within three seconds, although no token has come."""
+    """Although no token has come."""
     prompt = " ".join(str(n) for n in range(1, 1900))
     connection = slow.send("POST", "/api/generate", {"model": "count", "prompt": prompt, "raw": True})
     wait_until(lambda: slow.busy() == 1, "the prompt is being read")
     connection.close()
-    assert wait_until(lambda: slow.busy() == 0, "the slot is free") < 3.0
+    assert wait_until(lambda: slow.busy() == 0, "the slot is free") < SOON_S
 
 
 def test_a_runner_that_is_killed_ends_its_streams_with_an_error(slow: WorkerProcess) -> None:

@@ -19,15 +19,23 @@ from supervisor.contract.fleet import FleetSnapshot, WorkerStatus, encode
 from supervisor.contract.runtime_dir import SUPERVISOR_SOCKET
 from tests.support.fake_ollama import FakeOllama
 
-DEADLINE_S = 10.0
+DEADLINE_S = 20.0
+_LOOK_S = 0.01
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for a condition of the world outside; fail with its name when it does not come true."""
+    """Wait for a condition of the world outside; fail with its name when it does not come true.
+
+    A look may start a process. The loop gets as much time as the looks take, since the condition may wait for
+    what this process has yet to send.
+    """
+    now = asyncio.get_running_loop().time
     try:
         async with asyncio.timeout(DEADLINE_S):
-            while not condition():  # noqa: ASYNC110 -- another process's state has no event
-                await asyncio.sleep(0.01)
+            began = now()
+            while not condition():
+                await asyncio.sleep(max(_LOOK_S, now() - began))
+                began = now()
     except TimeoutError:
         raise AssertionError(f"did not happen: {what}") from None
 
