@@ -395,13 +395,6 @@ SEEDS: Final = (
         "test_slow_readers.py::test_who_takes_nothing_for_long_is_cut_and_the_next_gets_the_slot",
     ),
     Seed(
-        "who was let in last is told that Corral ends",
-        "gateway/app.py",
-        "            await served.entrances.leave_to_successor()",
-        "            pass",
-        "test_systemd_restart.py::test_restart_under_load_fails_no_request",
-    ),
-    Seed(
         "an old gateway is killed before its answers have ended",
         "supervisor/runtime.py",
         "            self._feed(old, StopRequested())",
