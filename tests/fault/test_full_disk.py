@@ -65,7 +65,10 @@ def running(disk: Path, engine: str) -> Iterator[Corral]:
             yield Corral(process, disk, line.split()[3], engine)
         finally:
             process.terminate()
-            assert process.wait(PATIENCE_S) == 0
+            try:
+                assert process.wait(PATIENCE_S) == 0
+            finally:
+                process.kill()  # what does not end must not be waited for
 
 
 @pytest.fixture

@@ -44,7 +44,10 @@ def logging_to(directory: Path, stderr: int | None, engine: str = "embedded") ->
             yield Corral(process, directory, line.split()[3], engine)
         finally:
             process.terminate()
-            assert process.wait(PATIENCE_S) == 0
+            try:
+                assert process.wait(PATIENCE_S) == 0
+            finally:
+                process.kill()  # what does not end must not be waited for
 
 
 def serves(running: Corral, asks: int = ASKS) -> None:

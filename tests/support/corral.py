@@ -135,7 +135,10 @@ def corral(
             yield Corral(process, directory, _greeting(process, directory), engine)
         finally:
             process.terminate()
-            process.wait(PATIENCE_S)
+            try:
+                process.wait(PATIENCE_S)
+            finally:
+                process.kill()  # what does not end must not be waited for
 
 
 def _greeting(process: subprocess.Popen[str], directory: Path) -> str:
