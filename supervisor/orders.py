@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from supervisor.contract.command import EXIT_FAILED, EXIT_USAGE
 from supervisor.contract.fleet import WorkerState, WorkerStatus
+from supervisor.core.fleet import drained_by_hand
 from supervisor.host.control import Answer, Command, Question
 from supervisor.runtime import Runtime
 
@@ -40,7 +41,7 @@ class Orders:
         name = str(question.get("worker"))
         if self.runtime.status(name) is not None and not self._others_are_ready(name):
             yield {"progress": _ALONE}
-        async for answer in self._carry_out(question, self.runtime.drain, self._drained):
+        async for answer in self._carry_out(question, self._take_out, self._drained):
             yield answer
 
     async def resume(self, question: Question) -> AsyncGenerator[Answer, None]:
@@ -91,6 +92,9 @@ class Orders:
                 yield {"progress": f"worker {name}: {status.state} ({status.reason})", **_shown(status)}
             await self.runtime.wait_until(lambda _, seen=status: self.runtime.status(name) is not seen)  # type: ignore[misc]  # a default binds the loop's value
         yield {"error": f"worker {name}: a reload removed it", "code": EXIT_FAILED}
+
+    def _take_out(self, name: str) -> None:
+        self.runtime.drain(name, drained_by_hand(name))
 
     def _others_are_ready(self, name: str) -> bool:
         others = (status for status in self.runtime.fleet.workers if status.worker != name)

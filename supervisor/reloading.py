@@ -21,6 +21,7 @@ from supervisor.contract.config import Config
 from supervisor.contract.fleet import WorkerState
 from supervisor.contract.logs import set_level
 from supervisor.contract.yaml_config import ConfigError
+from supervisor.core.fleet import drained_by_hand
 from supervisor.core.reload import Arrangement, Fate, Plan, Step, as_json, as_text, plan
 from supervisor.core.spec import WorkerSpec
 from supervisor.gateways import GATEWAY, gateway_timings
@@ -235,9 +236,9 @@ class Reloads:
         if step.stop:
             run.tell({"progress": f"draining {_listed(step.stop)}"})
             await self._stop(step.stop, specs)
-        stays_away = set(step.stop) - wanted
+        rests = {name: drained_by_hand(name) for name in step.stop if name not in wanted}
         for name in step.start:
-            self.runtime.add(self.jobs.job(specs[name]), specs[name], start=name not in stays_away)
+            self.runtime.add(self.jobs.job(specs[name]), specs[name], rests=rests.get(name, ""))
             self._is_now(specs[name])
         if step.start:
             run.tell({"progress": f"starting {_listed(step.start)}"})

@@ -198,9 +198,9 @@ class Runtime:
         """Whether the worker is to run: nobody had it drained and not resumed."""
         return self._children[name].machine.wanted
 
-    def drain(self, name: str) -> None:
-        """Have a worker end once its requests have ended, and stay away."""
-        self._feed(self._children[name], StopRequested())
+    def drain(self, name: str, remark: str = "") -> None:
+        """Have a worker end once its requests have ended, and stay away; `remark` then says why."""
+        self._feed(self._children[name], StopRequested(remark=remark))
 
     def resume(self, name: str) -> None:
         """Have a drained worker serve again, with the process that it has if it still has one."""
@@ -254,15 +254,15 @@ class Runtime:
             child = self._children[name]
             child.job, child.machine.timings = replace(child.job, timings=timings), timings
 
-    def add(self, job: Job, spec: WorkerSpec, *, start: bool) -> None:
-        """Take a worker on, in place of a stopped one of its name if there is one."""
+    def add(self, job: Job, spec: WorkerSpec, *, rests: str = "") -> None:
+        """Take a worker on, in place of a stopped one of its name; `rests` says why it is not to run."""
         old = self.status(spec.name)
         before = self._incarnations.get(spec.name, 0) if old is None else old.incarnation
-        status = not_started(spec, since_unix=self.wall_clock(), incarnation=before)
+        status = not_started(spec, since_unix=self.wall_clock(), incarnation=before, rests=rests)
         others = (other for other in self.fleet.workers if other.worker != spec.name)
         self._children[spec.name] = _Child(job, WorkerMachine(job.policy, job.timings, self.rng))
         self._publish(with_workers(self.fleet, (*others, status)))
-        if start:
+        if not rests:
             self._feed(self._children[spec.name], StartRequested())
 
     def respecify(self, job: Job, spec: WorkerSpec) -> None:

@@ -91,13 +91,23 @@ def respecified(status: WorkerStatus, spec: WorkerSpec) -> WorkerStatus:
     return status.model_copy(update={**_limits(spec), "withheld_bytes": 0})
 
 
-def not_started(spec: WorkerSpec, *, since_unix: float, incarnation: int = 0) -> WorkerStatus:
-    """Return the status of a worker to be; `incarnation` counts the processes that had its name before."""
+def drained_by_hand(name: str) -> str:
+    """Return why a worker is stopped that an operator took out."""
+    return f"drained by hand: `corral resume {name}` brings it back"
+
+
+def not_started(
+    spec: WorkerSpec, *, since_unix: float, incarnation: int = 0, rests: str = ""
+) -> WorkerStatus:
+    """Return the status of a worker to be.
+
+    `incarnation` counts the processes that had its name before; `rests` says why it is not to run yet.
+    """
     return WorkerStatus(
         worker=spec.name,
         incarnation=incarnation,
         state=WorkerState.STOPPED,
-        reason="not started yet",
+        reason=rests or "not started yet",
         since_unix=since_unix,
         pid=None,
         base_url="",

@@ -37,6 +37,8 @@ class StopRequested:
     """Somebody wants it gone; with `drain` only after its requests have ended."""
 
     drain: bool = True
+    remark: str = ""
+    """What is said of it once it is gone, for people: who wanted that, and how it comes back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +179,8 @@ class WorkerMachine:
     """Why the living process was condemned, for when it has ended."""
     _asked: bool = False
     """The living process was asked to stop, so that its exit is no crash."""
+    _remark: str = ""
+    """Of whoever asked for that."""
     _probe_failures: int = 0
     _effects: list[Effect] = field(default_factory=list)
 
@@ -205,12 +209,12 @@ class WorkerMachine:
     def _want(self, _: StartRequested, __: float) -> None:
         self.wanted = True
 
-    def _unwant(self, _: StopRequested, __: float) -> None:
-        self.wanted, self._asked = False, True
+    def _unwant(self, event: StopRequested, _: float) -> None:
+        self.wanted, self._asked, self._remark = False, True, event.remark
 
-    def _give_up(self, _: StopRequested, __: float) -> None:
+    def _give_up(self, event: StopRequested, _: float) -> None:
         self.wanted = self.held = False
-        self._move(WorkerState.STOPPED, None, "stop asked")
+        self._move(WorkerState.STOPPED, None, event.remark or "stop asked")
 
     def _drain(self, event: StopRequested, now: float) -> None:
         self._unwant(event, now)
@@ -283,7 +287,7 @@ class WorkerMachine:
 
     def _exited(self, event: Exited, now: float) -> None:
         if not self.wanted:
-            self._move(WorkerState.STOPPED, None, _how(event))
+            self._move(WorkerState.STOPPED, None, _why_gone(event, self._remark))
         elif self._sentence is not None and self._sentence.quarantine:
             self._rest(self._sentence.reason)
         elif self._asked:
@@ -331,6 +335,13 @@ class WorkerMachine:
 def _how(event: Exited) -> str:
     how = f"killed by signal {-event.code}" if event.code < 0 else f"exited with status {event.code}"
     return f"{how}: {event.why}" if event.why else how
+
+
+def _why_gone(event: Exited, remark: str) -> str:
+    """Return what is said of a process that was asked to end: how, where it was not well."""
+    if event.code == 0 and remark:
+        return remark
+    return f"{remark}; {_how(event)}" if remark else _how(event)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,9 @@ async def test_drain_resume_and_restart_under_load_refuse_and_break_nothing(runn
             code, said = await order(running, "drain", "cpu0")
             assert code == 0
             assert "no other worker" not in said
-            assert running.worker("cpu0")["state"] == "stopped"
+            drained = running.worker("cpu0")
+            assert drained["state"] == "stopped"
+            assert drained["reason"].startswith("drained by hand: `corral resume cpu0` brings it back")
             await seen.grows()
             assert (await order(running, "resume", "cpu0"))[0] == 0
             await seen.grows()

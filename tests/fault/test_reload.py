@@ -205,6 +205,20 @@ async def test_only_the_changed_worker_drains_and_the_other_keeps_its_models(run
     assert running.worker("b")["max_loaded_models"] == 2
 
 
+async def test_a_worker_that_was_drained_by_hand_stays_away_also_when_it_is_changed(running: Corral) -> None:
+    """And says still how it comes back: with its new settings."""
+    remedy = "drained by hand: `corral resume b` brings it back"
+    assert (await order(running, "drain", "b"))[0] == 0
+    rewrite(running, workers=[{"name": "a"}, {"name": "b", "max_loaded_models": 2}])
+    code, said = await order(running, "reload")
+    assert code == 0, said
+    await until(lambda: running.worker("b")["max_loaded_models"] == 2, "the gateway knows")
+    changed = running.worker("b")
+    assert (changed["state"], changed["reason"]) == ("stopped", remedy)
+    assert (await order(running, "resume", "b"))[0] == 0
+    await until(lambda: running.worker("b")["state"] == "ready", "it serves again")
+
+
 async def test_workers_come_and_go(running: Corral) -> None:
     """A new one serves, a removed one is gone with its process; the order is the file's."""
     with all_comes_back(running):

@@ -15,6 +15,7 @@ from supervisor.core.worker import (
     DeadlinePassed,
     DrainCancelled,
     Exited,
+    Idle,
     Pardoned,
     Probed,
     Spawn,
@@ -115,6 +116,36 @@ def test_a_cancelled_drain_leaves_nothing_behind() -> None:
     assert (worker.state, worker.deadline) == (WorkerState.READY, None)
     worker.handle(Exited(1), 3.0)
     assert (worker.state, len(worker.crashes)) == (WorkerState.BACKOFF, 1)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [(0, "drained by hand"), (-15, "drained by hand; killed by signal 15")]
+)
+def test_who_stopped_it_for_good_stands_in_its_reason(code: int, reason: str) -> None:
+    """An exit with status 0 needs no further word: it was asked for."""
+    worker = ready()
+    worker.handle(StopRequested(remark="drained by hand"), 1.0)
+    worker.handle(Idle(), 2.0)
+    assert worker.handle(Exited(code), 3.0) == [Announce(WorkerState.STOPPING, WorkerState.STOPPED, reason)]
+
+
+def test_it_stands_there_too_where_no_process_was_left_to_end() -> None:
+    """A worker that crashed may be taken out before it is started again."""
+    worker = ready()
+    worker.handle(Exited(1), 1.0)
+    (announce,) = worker.handle(StopRequested(remark="drained by hand"), 2.0)
+    assert announce == Announce(WorkerState.BACKOFF, WorkerState.STOPPED, "drained by hand")
+
+
+def test_who_stopped_a_process_says_nothing_of_the_next_one() -> None:
+    """It was resumed, and stopped for another reason."""
+    worker = ready()
+    worker.handle(StopRequested(remark="drained by hand"), 1.0)
+    worker.handle(DrainCancelled(), 2.0)
+    worker.handle(StopRequested(), 3.0)
+    worker.handle(Idle(), 4.0)
+    (announce,) = worker.handle(Exited(0), 5.0)
+    assert announce == Announce(WorkerState.STOPPING, WorkerState.STOPPED, "exited with status 0")
 
 
 def test_a_hanging_start_is_ended_and_counts_as_a_crash() -> None:
