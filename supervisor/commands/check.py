@@ -56,7 +56,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Print the workers and return 0, or every mistake and return 2."""
+    """Print the workers and return 0, or the mistakes and return 2."""
     if args.schema:
         sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
         return EXIT_OK

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 Key: TypeAlias = tuple[str | int, ...]
 """The way to a value of the file: names of keys and positions in lists, `("workers", 1, "gpus", 0)`."""
@@ -17,6 +17,18 @@ def key_text(key: Key) -> str:
     """Return a key for people: `workers[1].gpus[0]`."""
     steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in key)
     return "".join(steps).removeprefix(".")
+
+
+class Blame(Protocol):
+    """Whatever names a key and says what is wrong with it."""
+
+    @property
+    def key(self) -> Key:
+        """The way to it."""
+
+    @property
+    def message(self) -> str:
+        """What is wrong and what to write instead, in one sentence."""
 
 
 @dataclass(frozen=True, slots=True)

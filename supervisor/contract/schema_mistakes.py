@@ -6,6 +6,7 @@ Decides the sentences and which key each belongs to. Must not know YAML or lines
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final, get_args
 
@@ -22,15 +23,35 @@ _SECTIONS: Final = "sections"
 _BRACKETS: Final[Mapping[object, str]] = {tuple: "[]", dict: "{}"}
 
 
-def schema_mistakes(error: ValidationError, tree: JsonValue, schema: _Section = Config) -> list[Mistake]:
+@dataclass(frozen=True, slots=True)
+class SchemaMistake:
+    """One value that the schema refuses; its sentence is found when it is read, because guesses take time."""
+
+    key: Key
+    _details: ErrorDetails
+    _sections: Mapping[str, _Section]
+
+    @property
+    def message(self) -> str:
+        """What is wrong and what to write instead, in one sentence."""
+        details = self._details
+        sentence = _SENTENCES.get(details["type"])
+        if sentence is None:
+            return f"{shown(details['input'])} is wrong: {details['msg']}"
+        return sentence(self.key, details["input"], {**details.get("ctx", {}), _SECTIONS: self._sections})
+
+
+def schema_mistakes(
+    error: ValidationError, tree: JsonValue, schema: _Section = Config
+) -> list[Mistake | SchemaMistake]:
     """Return the mistakes of a tree that the schema refuses, one for each thing to mend."""
     every = sections(schema)
-    mistakes = [
-        _mistake(details, tree, every)
+    refused = [
+        SchemaMistake(_key_in(tree, details["loc"]), details, every)
         for details in error.errors(include_url=False)
         if details["type"] != REPEATED_NAME
     ]
-    return mistakes + list(_repeated_names(tree))
+    return [*refused, *_repeated_names(tree)]
 
 
 def sections(model: _Section = Config, at: str = "") -> dict[str, _Section]:
@@ -48,14 +69,6 @@ def _sections_in(annotation: object, inside: str) -> Iterator[tuple[_Section, st
     brackets = _BRACKETS.get(getattr(annotation, "__origin__", None), "")
     for argument in get_args(annotation):
         yield from _sections_in(argument, inside + brackets)
-
-
-def _mistake(details: ErrorDetails, tree: JsonValue, every: Mapping[str, _Section]) -> Mistake:
-    key = _key_in(tree, details["loc"])
-    sentence = _SENTENCES.get(details["type"])
-    if sentence is None:
-        return Mistake(key, f"{shown(details['input'])} is wrong: {details['msg']}")
-    return Mistake(key, sentence(key, details["input"], {**details.get("ctx", {}), _SECTIONS: every}))
 
 
 def _key_in(tree: JsonValue, loc: tuple[int | str, ...]) -> Key:

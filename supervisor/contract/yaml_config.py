@@ -15,12 +15,14 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from supervisor.contract.config import Config
 from supervisor.contract.contradictions import contradictions
-from supervisor.contract.mistakes import Mistake, key_text
+from supervisor.contract.mistakes import Blame, Mistake, key_text
 from supervisor.contract.schema_mistakes import schema_mistakes
 from supervisor.contract.yaml_tree import Tree, TreeMistake, read_tree
 
 _Schema = TypeVar("_Schema", bound=BaseModel)
 _RUNTIME_DIR: Final = "runtime_dir"
+_MOST_TOLD: Final = 20
+"""Mistakes; nobody mends more at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,18 @@ class ConfigMistake:
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be used, with every mistake in it; a command prints it and exits with 2."""
+    """A configuration that cannot be used, with the mistakes in it; a command prints it and exits with 2.
 
-    def __init__(self, mistakes: Sequence[ConfigMistake]) -> None:
-        super().__init__("\n".join(str(mistake) for mistake in mistakes))
-        self.mistakes = tuple(mistakes)
+    Of very many the first are told and the others counted.
+    """
+
+    def __init__(self, mistakes: Sequence[ConfigMistake], *, untold: int = 0) -> None:
+        """`untold` is how many there are besides."""
+        told, untold = list(mistakes[:_MOST_TOLD]), untold + len(mistakes[_MOST_TOLD:])
+        if untold:
+            told.append(ConfigMistake(mistakes[0].file, None, "", f"{untold} more: mend these first"))
+        super().__init__("\n".join(str(mistake) for mistake in told))
+        self.mistakes = tuple(told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +65,11 @@ class ConfigSource:
     tree: Tree
     text: str = ""
 
-    def blame(self, mistakes: Sequence[Mistake]) -> ConfigError:
+    def blame(self, mistakes: Sequence[Blame]) -> ConfigError:
         """Return later findings (paths, placement) as an error that names file and line."""
         return ConfigError(self.locate(mistakes))
 
-    def locate(self, findings: Sequence[Mistake]) -> tuple[ConfigMistake, ...]:
+    def locate(self, findings: Sequence[Blame]) -> tuple[ConfigMistake, ...]:
         """Return findings with file and line."""
         return tuple(_located(finding, self.tree, self.file) for finding in findings)
 
@@ -69,7 +78,7 @@ def parse_config(text: str, *, file: str) -> Config:
     """Return the configuration that a YAML text means; `file` names it in mistakes.
 
     Raises:
-        ConfigError: holds every mistake.
+        ConfigError: holds the mistakes.
     """
     return parse_source(text, file=file).config
 
@@ -78,7 +87,7 @@ def parse_source(text: str, *, file: str) -> ConfigSource:
     """Return the configuration with the lines of its keys.
 
     Raises:
-        ConfigError: holds every mistake, in the order of the lines.
+        ConfigError: holds the mistakes, in the order of the lines.
     """
     config, tree = parse_as(Config, text, file=file, check=contradictions)
     return ConfigSource(config, file, tree, text)
@@ -90,21 +99,32 @@ def parse_as(
     """Return what a YAML text means by any schema; `check` finds what the schema alone cannot.
 
     Raises:
-        ConfigError: holds every mistake, in the order of the lines.
+        ConfigError: holds the mistakes, in the order of the lines.
     """
     tree = read_tree(text)
     entries = _entries(tree, file)
-    mistakes = _noted(tree.mistakes, file)
-    known = {found.key for found in tree.mistakes}
+    found: Sequence[Blame]
     try:
         meant = schema.model_validate_json(json.dumps(entries))
         found = check(meant)
     except ValidationError as error:
         found = schema_mistakes(error, entries, schema)
-    mistakes += [_located(mistake, tree, file) for mistake in found if mistake.key not in known]
-    if mistakes:
-        raise ConfigError(sorted(mistakes, key=lambda mistake: mistake.line or 0))
+    if found or tree.mistakes:
+        raise _first_of(tree, found, file)
     return meant, tree
+
+
+def _first_of(tree: Tree, found: Sequence[Blame], file: str) -> ConfigError:
+    """Return the mistakes of the YAML and of what it means; only of those that are told words are sought."""
+    known = {mistake.key for mistake in tree.mistakes}
+    lines: list[tuple[int | None, Blame]] = [(mistake.line, mistake) for mistake in tree.mistakes]
+    lines += [(tree.line_of(mistake.key), mistake) for mistake in found if mistake.key not in known]
+    lines.sort(key=lambda line: line[0] or 0)
+    told = [
+        ConfigMistake(file, line, key_text(mistake.key), mistake.message)
+        for line, mistake in lines[:_MOST_TOLD]
+    ]
+    return ConfigError(told, untold=len(lines) - len(told))
 
 
 def parse_runtime_dir(text: str, *, file: str) -> str | None:
@@ -152,5 +172,5 @@ def _noted(mistakes: Iterable[TreeMistake], file: str) -> list[ConfigMistake]:
     return [ConfigMistake(file, found.line, key_text(found.key), found.message) for found in mistakes]
 
 
-def _located(mistake: Mistake, tree: Tree, file: str) -> ConfigMistake:
+def _located(mistake: Blame, tree: Tree, file: str) -> ConfigMistake:
     return ConfigMistake(file, tree.line_of(mistake.key), key_text(mistake.key), mistake.message)

@@ -21,6 +21,8 @@ from supervisor.contract.values import shown
 
 _DEEPEST: Final = 16
 """No key of the schema lies deeper than four; this bounds the recursion."""
+_MOST: Final = 50_000
+"""Beginnings and ends of values; this bounds the time."""
 _NULL: Final = re.compile(r"(null|Null|NULL|~|)\Z")
 _TRUE: Final = re.compile(r"(true|True|TRUE)\Z")
 _FALSE: Final = re.compile(r"(false|False|FALSE)\Z")
@@ -60,7 +62,7 @@ class Tree:
 
 def read_tree(text: str) -> Tree:
     """Return what one YAML document says; never raises, mistakes are in the result."""
-    reader = _Reader(yaml.parse(text, Loader=yaml.SafeLoader))
+    reader = _Reader(_bounded(yaml.parse(text, Loader=yaml.SafeLoader)))
     try:
         reader.read()
     except yaml.MarkedYAMLError as error:
@@ -71,7 +73,17 @@ def read_tree(text: str) -> Tree:
         reader.note(line, (), f"the character U+{error.character:04X} may not stand in YAML")
     except _TooDeepError as error:
         reader.note(error.args[0], (), "lists and keys are nested too deep; nothing in this file needs that")
+    except _TooLongError as error:
+        reader.tree.mistakes.clear()  # they are those of some other kind of file
+        reader.note(error.args[0], (), "more keys and values than any configuration has: name another file")
     return reader.tree
+
+
+def _bounded(events: Iterator[yaml.Event]) -> Iterator[yaml.Event]:
+    for number, event in enumerate(events):
+        if number > _MOST:
+            raise _TooLongError(_line(event))
+        yield event
 
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
@@ -83,6 +95,10 @@ def _problem(error: yaml.MarkedYAMLError) -> str:
 
 class _TooDeepError(Exception):
     """Holds the line at which the nesting became too deep."""
+
+
+class _TooLongError(Exception):
+    """Holds the line at which there was enough."""
 
 
 class _Reader:

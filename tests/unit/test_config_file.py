@@ -176,6 +176,30 @@ def test_values_mean_what_they_mean_in_yaml_1_2(text: str, value: object) -> Non
     assert not tree.mistakes
 
 
+def test_of_very_many_mistakes_the_first_are_told_and_the_others_counted() -> None:
+    """In the order of the lines, whoever found them; each sentence costs its guess of what was meant."""
+    unknown = "".join(f"key_{number}: 1\n" for number in range(500))
+    told = mistakes_of(f"{unknown}cpu_workers: 0\nlog: &a {{}}\n")
+    assert [line.partition(" ")[0] for line in told[:-1]] == [f"{number}:" for number in range(1, 21)]
+    assert told[0].startswith("1: key_0: is not known here")
+    assert told[-1] == " 482 more: mend these first"
+
+
+def test_as_many_mistakes_as_are_told_are_all_told() -> None:
+    """Nothing is counted that is not left out."""
+    told = mistakes_of("".join(f"key_{number}: 1\n" for number in range(20)))
+    assert len(told) == 20
+    assert "more: mend" not in told[-1]
+
+
+@pytest.mark.parametrize("line", ["key_{}: 1\n", "- {}\n", "a: {}\n", "a: [{}]\n"])
+def test_a_file_with_more_values_than_any_configuration_is_not_read_to_its_end(line: str) -> None:
+    """It is another file, and its mistakes would take minutes to find."""
+    text = "".join(line.format(number) for number in range(60_000))
+    (mistake,) = read_tree(text).mistakes[-1:]
+    assert mistake.message == "more keys and values than any configuration has: name another file"
+
+
 def test_whether_keep_alive_was_given_can_be_told_from_for_ever() -> None:
     """None is for ever, so the fields that were set decide whether the default holds."""
     config = parse_config("workers: [{name: a, keep_alive: -1}, {name: b}]", file="f.yaml")
