@@ -66,6 +66,8 @@ class Leases:
         self._futures: dict[AskId, asyncio.Future[Runner]] = {}
         self._runners: dict[Incarnation, Runner] = {}
         self._loads: dict[Incarnation, asyncio.Task[None]] = {}
+        self._given_up: set[Incarnation] = set()
+        """Loads that are to end before they have a process."""
         self._timer: asyncio.TimerHandle | None = None
 
     def next_id(self) -> AskId:
@@ -158,8 +160,15 @@ class Leases:
                     self._loads[incarnation] = asyncio.create_task(self._load(effect))
                 case Unload(incarnation, why):
                     self._report("unload", model=self._model(incarnation), why=why)
-                    self._runners[incarnation].kill()
+                    self._end(incarnation)
         self._arm()
+
+    def _end(self, incarnation: Incarnation) -> None:
+        runner = self._runners.get(incarnation)
+        if runner is None:  # its process is just being started
+            self._given_up.add(incarnation)
+        else:
+            runner.kill()
 
     def _refusal(self, refuse: Refuse) -> ApiError:
         match refuse.reason:
@@ -187,14 +196,18 @@ class Leases:
         try:
             runner = await self._start(load, lambda _, code: self._exited(load.incarnation, code))
             self._runners[load.incarnation] = runner
+            if load.incarnation in self._given_up:
+                runner.kill()
             await runner.wait_ready()
         except (ApiError, OSError) as error:
             self._runners.pop(load.incarnation, None)
             del self._loads[load.incarnation]
+            self._given_up.discard(load.incarnation)
             self._report("load_failed", model=load.model, reason=str(error))
             self._act(self._core.load_failed(load.incarnation, str(error), self._now()))
             return
         del self._loads[load.incarnation]
+        self._given_up.discard(load.incarnation)
         size_bytes = runner.measure_bytes()
         self._report_loaded(load, runner, size_bytes, self._now() - began)
         estimate = next(r.size_bytes for r in self._core.residents if r.incarnation == load.incarnation)

@@ -9,6 +9,7 @@ Events in, effects out; every call is atomic. The rules:
   resident with another context length: then that one is replaced once it is idle).
 - Room is made by unloading the idle model that was used longest ago. When all are busy, the one used
   longest ago takes no request that came after the one it must make room for.
+- A load that nobody waits for any more is ended, as Ollama's is: it may be one that stands still.
 - A model that could not fit even alone is refused at once.
 - `keep_alive` starts when the last request of a model has ended, and stays until a request sets another.
 
@@ -177,12 +178,19 @@ class Residency:
 
     def left(self, ask: AskId, now: float) -> list[Effect]:
         """A request has ended or its client has gone. Idempotent."""
-        self._waiting.pop(ask, None)
+        waited = self._waiting.pop(ask, None)
         resident = self._leases.pop(ask, None)
         if resident is not None:
             resident.busy.pop(ask, None)
             resident.used_at = now
-        return list(self._settle(now))
+        return [*(self._given_up(waited) if waited is not None else ()), *self._settle(now)]
+
+    def _given_up(self, waited: Ask) -> Iterator[Effect]:
+        resident = self._residents.get(waited.variant.weights)
+        if resident is None or resident.state is not State.LOADING:
+            return
+        if all(ask.variant != resident.variant for ask in self._waiting.values()):
+            yield self._end(resident, "nobody waits for it any more")
 
     def loaded(self, incarnation: Incarnation, size_bytes: int, now: float) -> list[Effect]:
         """A runner is ready and takes `size_bytes`."""
@@ -195,7 +203,7 @@ class Residency:
         """A runner did not come up: all who wait for just this get the reason."""
         resident = self._of(incarnation)
         refused: list[Effect] = []
-        if resident is not None:
+        if resident is not None and resident.state is State.LOADING:
             for ask in [a for a in self._waiting.values() if a.variant == resident.variant]:
                 del self._waiting[ask.id]
                 refused.append(Refuse(ask.id, Reason.LOAD_FAILED, detail))

@@ -93,6 +93,8 @@ class Runner:
         if "error" in answer:
             await self.wait_gone()
             raise ApiError(INTERNAL, f"unable to load model: {self._reason(answer['error'])}")
+        if not self.alive:  # whoever is told of its end was told already, and left it to the load
+            raise ApiError(INTERNAL, "the runner died as soon as it had loaded the model")
         self.address = answer["address"]
 
     async def wait_gone(self) -> int:

@@ -113,6 +113,16 @@ def test_a_failed_load_answers_all_who_wait_for_it_and_no_others(core: Residency
     ]
 
 
+def test_a_load_that_nobody_waits_for_any_more_is_ended(core: Residency) -> None:
+    """It may be one that comes to no end; who asks for the model again gets a load of his own."""
+    core.arrived(ask(0), 0.0)
+    core.arrived(ask(1), 0.0)
+    assert core.left(AskId(0), 1.0) == []
+    assert core.left(AskId(1), 1.0) == [Unload(FIRST, "nobody waits for it any more")]
+    assert core.arrived(ask(2), 1.0) == []
+    assert core.load_failed(FIRST, "killed", 2.0) == [Load(SECOND, "a", ask(2).variant, 1)]
+
+
 def test_a_runner_that_died_is_loaded_again_for_those_who_wait(core: Residency) -> None:
     """Those it was computing for have lost their answer; the others have not."""
     loaded(core, ask(0))

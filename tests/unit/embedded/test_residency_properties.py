@@ -66,7 +66,7 @@ class ResidencyMachine(RuleBasedStateMachine):
                     self.loading[incarnation] = variant
                 case Unload(incarnation):
                     assert incarnation not in self.granted.values()
-                    del self.ready[incarnation]
+                    del (self.loading if incarnation in self.loading else self.ready)[incarnation]
                     self.ending.add(incarnation)
 
     def open_asks(self) -> list[AskId]:
@@ -141,6 +141,12 @@ class ResidencyMachine(RuleBasedStateMachine):
             self.apply(self.core.tick(self.now))
             left = self.core.next_deadline()
             assert left is None or left > self.now
+
+    @invariant()
+    def a_load_is_waited_for(self) -> None:
+        """Nobody else would end one that stands still."""
+        wanted = {self.asks[ask].variant for ask in self.open_asks()}
+        assert wanted.issuperset(self.loading.values())
 
     @rule(model=st.sampled_from(sorted(NEED)))
     def unload(self, model: str) -> None:
