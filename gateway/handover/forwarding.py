@@ -148,7 +148,7 @@ def _headers(request: web.Request) -> CIMultiDict[str]:
             headers.pop(name, None)
     arrival, now = request[ARRIVAL], asyncio.get_running_loop().time()
     headers[REQUEST_ID_HEADER] = request[REQUEST_ID]
-    headers[PASSED_ON] = told_of(arrival, now, admitted=BODY in request)
+    headers[PASSED_ON] = told_of(arrival, now, is_whole=BODY in request)
     return headers
 
 

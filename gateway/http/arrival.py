@@ -7,7 +7,7 @@ unix socket, which nobody else can open.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from aiohttp import web
@@ -21,11 +21,16 @@ class Arrival:
     """Where a request came from, and when."""
 
     at: float
-    """On the event loop's clock."""
+    """On the event loop's clock: when its head came; once its body is there, when that was. Who sends slowly
+    does not come in front of others by it, and loses nothing of its time; `bodies.py` bounds how slowly."""
     address: str
     """Of the client's host."""
     admitted: bool = False
     """It waits already: no queue is too full for it."""
+
+    def whole(self, now: float) -> Arrival:
+        """Return the same once the body is there: the wait begins, unless another gateway saw it begin."""
+        return self if self.admitted else replace(self, at=now)
 
 
 ARRIVAL: Final = web.RequestKey("arrival", Arrival)
@@ -43,9 +48,9 @@ def arrival_of(request: web.BaseRequest, now: float) -> Arrival:
     return Arrival(now - waited_s, address, admitted)
 
 
-def told_of(arrival: Arrival, now: float, *, admitted: bool) -> str:
-    """Return the header for the next gateway."""
-    return json.dumps([round(now - arrival.at, 4), arrival.address, admitted])
+def told_of(arrival: Arrival, now: float, *, is_whole: bool) -> str:
+    """Return the header for the next gateway: what is whole waits already."""
+    return json.dumps([round(now - arrival.at, 4), arrival.address, arrival.admitted or is_whole])
 
 
 def _by_unix_socket(request: web.BaseRequest) -> bool:

@@ -136,8 +136,8 @@ class InferenceHandlers:
     async def _answer(
         self, surface: Surface, route: str, request: web.Request, record: RequestRecord
     ) -> web.StreamResponse:
-        arrival = request[ARRIVAL]
         request[BODY] = await read_body(request)
+        arrival = request[ARRIVAL] = request[ARRIVAL].whole(asyncio.get_running_loop().time())
         parsed = surface.parse(route, request[BODY], Caller(request.headers, arrival.address))
         record.parsed(parsed.facts)
         target = await self._fleet.resolve(parsed.facts.model, self._request_timeout_s)

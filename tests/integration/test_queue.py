@@ -12,9 +12,11 @@ from typing import Any
 import aiohttp
 import pytest
 
+from gateway.decisions import UnknownRequestError
 from tests.support.corral import COMMAND
 from tests.support.fake_ollama import FakeOllama
 from tests.support.gateway import DEADLINE_S, Bench, gateway, until
+from tests.support.raw_http import head
 
 TASK = "### Task:\nGenerate a concise title"
 
@@ -106,6 +108,33 @@ async def test_what_open_webui_asks_in_the_background_gives_way_to_people(tmp_pa
     bodies = [served["body"] for served in worker.served]
     asked = [body["messages"][0]["content"] for body in bodies if "messages" in body]
     assert asked == ["hello", "hello", TASK]
+
+
+async def test_who_sends_slowly_does_not_come_before_those_who_were_whole_first(tmp_path: Path) -> None:
+    """A wait counts from when the request was there, not from its first byte."""
+    body = json.dumps({"model": "count", "prompt": "x", "stream": False}).encode()
+    headers = {"Host": "localhost", "X-Request-Id": "slow", "Content-Length": str(len(body))}
+    async with full_worker(tmp_path) as (bench, worker, asking):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(bench.url.rpartition(":")[2]))
+        writer.write(head("POST", "/api/generate", headers) + body[:10])
+        await until(lambda: has_begun(bench, "slow"), "it began to come")
+        await in_line(bench, asking, "quick")
+        writer.write(body[10:])
+        await until(lambda: len(bench.waiting()) == 2, "both wait")
+        rows = await waiting(bench)
+        worker.hold.set()
+        assert b" 200 " in await asyncio.wait_for(reader.readline(), DEADLINE_S)
+        writer.close()
+    assert [row["id"] for row in rows] == ["quick", "slow"]
+    assert rows[1]["waited_s"] <= rows[0]["waited_s"]
+
+
+def has_begun(bench: Bench, name: str) -> bool:
+    """Whether the head of a request is there."""
+    try:
+        return bool(bench.served.runtime.decisions.explain(name))
+    except UnknownRequestError:
+        return False
 
 
 async def test_explain_says_where_a_request_stands(tmp_path: Path) -> None:
