@@ -22,6 +22,8 @@ from gateway.surfaces.prompts import is_task, size_of
 from supervisor.contract.go_json import kind_of, syntax_error
 
 NOBODY: Final = Caller()
+MOST_VALUES: Final = 1_000_000
+"""Of one body: while it is read nobody is served, and a value takes up to thirty times its bytes."""
 MAX_DEPTH: Final = 500
 """Of objects and lists inside each other. Ollama takes ten thousand, and dies of far fewer in a `format`."""
 _EXPLAINED_CHARACTERS: Final = 100_000
@@ -151,8 +153,10 @@ def read_object(body: bytes) -> dict[str, Any]:
     """Return the JSON object that a body begins with.
 
     Raises:
-        BadRequestError: empty, not JSON, not an object, or nested too deep.
+        BadRequestError: empty, not JSON, not an object, nested too deep, or of too many values.
     """
+    if _marks(body) > MOST_VALUES and _marks(_outside_of_texts(body)) > MOST_VALUES:
+        raise BadRequestError(f"the request body has too many values: no more than {MOST_VALUES} are read")
     text = body.decode("utf-8", "replace")
     start = len(text) - len(text.lstrip(" \t\r\n"))
     if start == len(text):
@@ -175,6 +179,17 @@ def read_object(body: bytes) -> dict[str, Any]:
     _check_depth(body, parsed)
     trailing = bool(text[end:].strip(" \t\r\n"))
     return _Ambiguous(parsed) if ambiguities or trailing else parsed
+
+
+def _marks(json_text: bytes) -> int:
+    """Return how many values there are about, and one more for each that has others inside."""
+    return sum(json_text.count(mark) for mark in (b",", b"[", b"{"))
+
+
+def _outside_of_texts(body: bytes) -> bytes:
+    """Return a body without its texts, if it is JSON."""
+    pieces = body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"', 2 * MOST_VALUES)
+    return b"".join(pieces[::2])
 
 
 class _Pairs:

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.surfaces.ollama import OllamaSurface
 from gateway.surfaces.openai import OpenAISurface
-from gateway.surfaces.surface import MAX_DEPTH, BadRequestError, read_object, with_known_keys
+from gateway.surfaces.surface import MAX_DEPTH, MOST_VALUES, BadRequestError, read_object, with_known_keys
 
 OLLAMA, OPENAI = OllamaSurface(), OpenAISurface()
 
@@ -125,3 +125,18 @@ def test_missing_and_impossible_names_are_refused_as_each_route_of_ollama_does(
     with pytest.raises(BadRequestError) as refusal:
         sent(json.dumps(body).encode(), route)
     assert (refusal.value.status, refusal.value.message) == (status, text)
+
+
+@pytest.mark.parametrize("value", [b"[]", b"{}", b"1", b'"a"', b'{"a":1}'])
+def test_a_body_of_millions_of_values_is_refused_unread(value: bytes) -> None:
+    """Each takes thirty times its bytes, and while all are made nobody else is served."""
+    body = b'{"model":"m","x":[' + b",".join([value] * (MOST_VALUES + 1)) + b"]}"
+    with pytest.raises(BadRequestError, match="too many values"):
+        read_object(body)
+
+
+@pytest.mark.parametrize("text", [r"a,[{", r"\",", r"\\\",[", "\\\\"])
+def test_texts_may_hold_what_looks_like_values(text: str) -> None:
+    """They cost what they are long."""
+    written = text * (MOST_VALUES // 2)
+    assert read_object(b'{"prompt":"%s"}' % written.encode())["prompt"] == json.loads(f'"{written}"')
