@@ -23,7 +23,7 @@ from supervisor.models.manifest import InvalidManifestError, Manifest, parse_man
 _LOCK: Final = ".corral-lock"
 _DRAFT: Final = ".corral-manifest"
 """Beside the manifests and not among them, where others would take it for one."""
-_LEVELS: Final = "*/*/*/*"
+_LEVELS: Final = 4
 """Host, namespace, model, tag."""
 
 
@@ -148,7 +148,10 @@ class StoreFiles:
         return self._manifests / name.host / name.namespace / name.model / name.tag
 
     def _paths(self) -> list[Path]:
-        return sorted(path for path in self._manifests.glob(_LEVELS) if _is_manifest(path))
+        found = [self._manifests]
+        for _ in range(_LEVELS):
+            found = [inner for path in found for inner in _inside(path)]
+        return sorted(path for path in found if _is_manifest(path))
 
     def _names(self) -> list[ModelName]:
         return [name for path in self._paths() if (name := _name_of(path)) is not None]
@@ -158,6 +161,13 @@ class StoreFiles:
         with suppress(FileNotFoundError, InvalidManifestError):
             return parse_manifest(path.read_bytes()).digests
         return []
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Return what is in a folder; others may remove it just now, but what cannot be read is no empty one."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return list(folder.iterdir())
+    return []
 
 
 def _is_manifest(path: Path) -> bool:

@@ -48,6 +48,44 @@ def test_case_tells_no_names_apart(files: StoreFiles) -> None:
     assert files.canonical(ModelName.parse("New")) == ModelName.parse("New")
 
 
+def test_names_are_looked_up_while_others_come_and_go(files: StoreFiles) -> None:
+    """The last name in a folder takes the folder with it, while somebody looks into it."""
+    data = model(files).manifest
+    files.write(ModelName.parse("stays"), data)
+    over = threading.Event()
+
+    def come_and_go() -> None:
+        for number in range(100):
+            files.write(ModelName.parse(f"guest{number}/m"), data)
+            files.remove(ModelName.parse(f"guest{number}/m"))
+        over.set()
+
+    writer = threading.Thread(target=come_and_go)
+    writer.start()
+    try:
+        while not over.is_set():
+            assert files.canonical(ModelName.parse("STAYS")) == ModelName.parse("stays")
+    finally:
+        writer.join()
+
+
+def test_a_folder_that_cannot_be_read_costs_no_blob(
+    files: StoreFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may hold the manifest that needs it."""
+    files.write(NAME, model(files).manifest)
+    there = blobs(files)
+
+    def unreadable(_: Path) -> list[Path]:
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr(Path, "iterdir", unreadable)
+    with pytest.raises(PermissionError):
+        files.remove_unused(there)
+    monkeypatch.undo()
+    assert blobs(files) == there
+
+
 def test_a_manifest_is_not_written_before_its_blobs(files: StoreFiles) -> None:
     """Else a reader finds a name that nothing stands behind."""
     creation = model(files)

@@ -183,7 +183,8 @@ class StoreRoutes:
         if model is not None and model.entry is None:
             text = f"{name.short} is the file {model.id.path}, which would be served instead of the new model"
             raise ApiError(BAD_REQUEST, f"{text}: take another name, or delete {name.short} first")
-        return await in_thread(self._files.canonical, name)
+        with self._writing():
+            return await in_thread(self._files.canonical, name)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
