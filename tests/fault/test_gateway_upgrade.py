@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -148,9 +147,10 @@ def count_of(running: Corral, event: str) -> int:
     return sum(line["event"] == event for line in running.log())
 
 
-async def begin(session: aiohttp.ClientSession, url: str) -> aiohttp.ClientResponse:
+async def begin(session: aiohttp.ClientSession, url: str, *, words: int = 1900) -> aiohttp.ClientResponse:
     """Begin a long answer and return it once its first word is there."""
-    response = await session.post(f"{url}/api/generate", json=LONG)
+    options = {"num_predict": words, "temperature": 0}
+    response = await session.post(f"{url}/api/generate", json={**LONG, "options": options})
     assert response.status == 200
     await response.content.readline()
     return response
@@ -250,31 +250,28 @@ class Wire:
         return str(json.loads(frames[-1]).get("error", ""))
 
 
-async def test_after_sigterm_answers_finish_and_what_is_new_is_refused_cleanly(running: Corral) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_after_sigterm_answers_finish_and_what_is_new_is_refused_cleanly(
+    tmp_path: Path, engine: str
+) -> None:
     """A 503 with Retry-After in the client's own shape, or no connection: never a reset of an answer."""
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True)) as session:
-        words = asyncio.create_task(whole(session, running.url))
-        await until(lambda: any(running.busy(name) for name in ("cpu0", "cpu1")), "an answer is under way")
-        running.process.terminate()
-        eventually(lambda: count_of(running, "gateway stops"), "the gateway stops")
-        async with session.post(f"{running.url}/v1/chat/completions", json=BODY) as response:
-            assert response.status == 503
-            assert response.headers["Retry-After"] == "5"
-            assert response.headers["Connection"] == "close"
-            assert "being stopped" in (await response.json())["error"]["message"]
-        assert (await words)["done"] is True
-        assert await asyncio.to_thread(running.process.wait, 60) == 0
-        with pytest.raises(aiohttp.ClientConnectorError):
-            await session.get(running.url)
-
-
-async def whole(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
-    """Read a long answer to its end; return the last frame."""
-    body = {**LONG, "options": {"num_predict": 200, "temperature": 0}}
-    async with session.post(f"{url}/api/generate", json=body) as response:
-        lines = (await response.text()).splitlines()
-        answer: dict[str, Any] = json.loads(lines[-1])
-        return answer
+    make_models(tmp_path)
+    with corral(tmp_path, engine=engine, gateway={"stop_timeout": "2m"}) as running:
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            answer = await begin(session, running.url, words=600)
+            running.process.terminate()
+            eventually(lambda: count_of(running, "gateway stops"), "the gateway stops")
+            async with session.post(f"{running.url}/v1/chat/completions", json=BODY) as response:
+                assert response.status == 503
+                assert response.headers["Retry-After"] == "5"
+                assert response.headers["Connection"] == "close"
+                assert "being stopped" in (await response.json())["error"]["message"]
+            frames = (await answer.text()).splitlines()
+            assert json.loads(frames[-1])["done"] is True
+            assert await asyncio.to_thread(running.process.wait, 60) == 0
+            with pytest.raises(aiohttp.ClientConnectorError):
+                await session.get(running.url)
 
 
 async def test_answers_beyond_stop_timeout_are_broken_off_and_told(tmp_path: Path) -> None:
