@@ -249,7 +249,6 @@ def loaded(state: State, event: Loaded, now: float) -> None:
 
 def _believe(state: State, replica: Replica, resident: Resident, now: float) -> None:
     """Take what is seen of a resident replica."""
-    was_faulty = replica.resident is not None and bool(replica.resident.fault)
     replica.resident, replica.slots = resident, resident.slots
     model = replica.model
     model.known_slots = resident.slots
@@ -262,14 +261,14 @@ def _believe(state: State, replica: Replica, resident: Resident, now: float) -> 
         state.open(each.worker)
     state.touch(model)
     state.settle_worker(replica.worker)
-    if resident.fault and not was_faulty:
+    if resident.fault and not replica.fault:
         _reject_replica(state, replica, resident.fault, now, lasting=True)
 
 
 def _reject_replica(state: State, replica: Replica, fault: str, now: float, *, lasting: bool) -> None:
-    """A replica that spilled to the CPU, or lost context, is unloaded and placed elsewhere."""
+    """A replica that spilled to the CPU, lost context or had too little memory is placed elsewhere."""
     remember_failure(state, replica.model, replica.worker.view.instance, fault, now, lasting=lasting)
-    replica.draining = True
+    replica.draining, replica.fault = True, fault
     replica.settle()
     if replica.idle:
         unload(state, replica, fault, now)
@@ -289,7 +288,7 @@ def load_failed(state: State, event: LoadFailed, now: float) -> None:
 def ran_out_of_memory(state: State, event: RanOutOfMemory, now: float) -> None:
     """A replica that took more than it said is placed elsewhere, or where that is nowhere loaded anew."""
     replica = state.replica(event.instance, event.variant)
-    if replica is None or replica.phase is not RESIDENT or replica.draining:
+    if replica is None or replica.phase is not RESIDENT or replica.fault:
         return
     model = replica.model
     _expect_more(state, replica)

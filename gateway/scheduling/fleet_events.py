@@ -182,19 +182,19 @@ def _look_again(state: State, model: ModelState, kind: AlarmKind, where: Instanc
 def _end_drain(state: State, replica: Replica, now: float) -> None:
     """Unload what drained, unless it has become the last that the operator wants held."""
     worker, model = replica.worker, replica.model
-    fault = replica.resident.fault if replica.resident is not None else ""
     plan = worker.replicas.get(worker.coming) if worker.coming is not None else None
     makes_room = plan is not None and model.variant in plan.victims
-    if plan is not None and makes_room and not fault and len(model.live) < model.bounds.least:
+    if plan is not None and makes_room and not replica.fault and len(model.live) < model.bounds.least:
         state.drop(plan)
     else:
-        unload(state, replica, fault or "drained to make room", now, worker.coming)
+        unload(state, replica, replica.fault or "drained to make room", now, worker.coming)
 
 
 def _expire(state: State, model: ModelState, where: Instance, now: float) -> None:
     """Unload an idle model that drained, or that nobody wants to stay; the operator's wish comes first.
 
-    One that is idle only because its requests are held back for a fuller batch stays for those.
+    One that is idle only because it has just come for a request, or its requests are held back for a fuller
+    batch, stays for those.
     """
     replica = model.replicas.get(where)
     if replica is None or not replica.idle or not replica.worker.view.ready:
@@ -202,7 +202,7 @@ def _expire(state: State, model: ModelState, where: Instance, now: float) -> Non
     if replica.draining:
         _end_drain(state, replica, now)
     elif replica.stays_until <= now and not replica.kept:
-        if replica.live and model.queue.in_line_for(where):
+        if replica.live and model.queue.is_wanted_on(where):
             held_until = model.queue.oldest_arrival + state.policy.batch_hold
             state.wake(max(held_until, now + _A_MOMENT_S), AlarmKind.REPLICA, model.variant, where)
             return

@@ -63,6 +63,8 @@ class Replica:
     """Until when it is to stay when idle, by the tenant who last said so; infinity is for ever."""
     draining: bool = False
     """Gets no more requests; unloaded when its last one ends."""
+    fault: str = ""
+    """Why it has to go, whatever is seen of it from then on."""
     unload_asked: bool = False
     """A client asked that it leave as soon as it is idle, and nobody has asked for it since."""
     victims: frozenset[Variant] = frozenset()

@@ -191,7 +191,7 @@ class State:
 
     def _spare(self, victim: Replica) -> None:
         """Have a replica stay that was to make room, unless it is not as it has to be."""
-        if victim.phase is RESIDENT and not (victim.resident is not None and victim.resident.fault):
+        if victim.phase is RESIDENT and not victim.fault:
             victim.draining = False
             victim.settle()
             self.touch(victim.model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 
 from gateway.scheduling.names import Instance, RequestId, Variant
@@ -14,6 +15,7 @@ from gateway.scheduling.types import (
     Loaded,
     LoadFailed,
     Observed,
+    RanOutOfMemory,
     Resident,
     Unloaded,
 )
@@ -99,6 +101,7 @@ def load_ends(witness: Witness, instance: Instance, seen: Resident) -> None:
     world = witness.worlds[instance]
     variant = next(iter(world.loading))
     del world.loading[variant]
+    seen = _grown(witness, variant, seen)
     held = world.held[variant] = Held(seen, since=witness.now, last_used=witness.now)
     witness.need[variant] = seen.size_bytes
     if (instance, variant) in witness.asked:
@@ -137,6 +140,7 @@ def vanishes(witness: Witness, instance: Instance, variant: Variant) -> None:
 
 def appears(witness: Witness, instance: Instance, variant: Variant, seen: Resident) -> None:
     """Somebody else loads a model, or it is seen with other numbers than before."""
+    seen = _grown(witness, variant, seen)
     held = witness.worlds[instance].held.setdefault(variant, Held(seen, witness.now, witness.now))
     held.resident = seen
     witness.need[variant] = seen.size_bytes
@@ -147,7 +151,32 @@ def appears(witness: Witness, instance: Instance, variant: Variant, seen: Reside
 def look(witness: Witness, instance: Instance) -> None:
     """All that the worker holds is seen."""
     held = witness.worlds[instance].held
+    for variant, it in held.items():
+        it.resident = _grown(witness, variant, it.resident)
     witness.feed(Observed(instance, {variant: it.resident for variant, it in held.items()}))
+
+
+def _grown(witness: Witness, variant: Variant, seen: Resident) -> Resident:
+    """A model that ran out of memory counts as at least what it had then."""
+    return replace(seen, size_bytes=max(seen.size_bytes, witness.least[variant]))
+
+
+def runs_out_of_memory(witness: Witness, request: RequestId) -> None:
+    """Memory runs out at an answer: the replica has to go, even if it is seen to be well again."""
+    instance, variant = witness.granted[request], witness.requests[request].variant
+    event = RanOutOfMemory(instance, variant, "out of memory")
+    held = witness.worlds[instance].held[variant] if instance in witness.worlds else None
+    if held is None or held.faulty:
+        assert not witness.feed(event), "does something about it"
+        return
+    witness.least[variant] = witness.need[variant] = max(witness.least[variant], held.resident.size_bytes)
+    held.faulty = True
+    others = [other for other in witness.servers(variant) if other != instance]
+    if any(not witness.strikes.failed(other, variant, witness.now) for other in others):
+        witness.strikes.refused(instance, variant, witness.now)
+    else:
+        witness.strikes.broke_off(instance, variant, witness.now)
+    witness.feed(event)
 
 
 def _judge(witness: Witness, instance: Instance, variant: Variant, held: Held) -> None:

@@ -11,6 +11,8 @@ from tests.property.scheduler_world import LONG_A, A, B, C
 from tests.support.scheduling_source import Fault
 
 ANY: Final = Scene()
+EVENTFUL: Final = Scene(eventful=True)
+"""Memory runs out at answers, and the operator changes his mind."""
 CALM: Final = Scene(upheavals=0, looks=False, failures=False, keep_alives_s=(None,), wishes_s=(None,))
 CROWD: Final = Scene(
     workers=(1,),
@@ -53,12 +55,16 @@ KEEPS: Final = replace(
     CALM, workers=(1,), models=(A,), bursts=(1, 2), keep_alives_s=(6.0,), wishes_s=(None, FOR_EVER, 0.0, 5.0)
 )
 """Tenants with other wishes use one model."""
-TIGHT: Final = replace(SWAPS, workers=(1,), max_loaded=(3,))
+TIGHT: Final = replace(SWAPS, workers=(1,), max_loaded=(3,), memory_bytes=6)
 DEDICATED: Final = replace(SWAPS, workers=(3,), models=(A, B, B), keep_alives_s=(900.0,), looks=True)
 SEEN: Final = replace(SWAPS, workers=(1,), max_loaded=(1, 2), looks=True)
 RETRIES: Final = replace(CROWD, workers=(2,), models=(A, A, A, B))
 MIXED: Final = replace(CROWD, workers=(2,), bursts=(1, 2), barred=(0, 1), tenants=("ann",))
 """Half of all who come can be served by one worker only."""
+OUT_OF_MEMORY: Final = replace(
+    SWAPS, eventful=True, bursts=(1, 2, 4), max_loaded=(1, 2), ttls_s=(7.0, 25.0, 900.0), barred=(0,)
+)
+OTHER_CONSTANTS: Final = replace(CROWD, eventful=True, barred=(0,))
 HANDOVERS: Final = replace(ANY, workers=(1,), models=(A,), tenants=("ann",), looks=False, failures=False)
 
 
@@ -145,8 +151,8 @@ FAULTS: Final = {
     "spares what has to go": _planted(
         TIGHT,
         "eviction",
-        "    if len(chosen) > 1:\n        _spare(chosen, rivals, free - need_bytes,",
-        "    if chosen:\n        _spare(chosen, rivals, 2**50,",
+        "    _spare(chosen, rivals, free - need_bytes,",
+        "    _spare(chosen, rivals, 2**50,",
     ),
     "two variants of the same weights": _planted(
         WEIGHTS, "eviction", "if not worker.view.one_per_weights", "if True"
@@ -241,7 +247,16 @@ FAULTS: Final = {
         TWO_FAIL, "settling", "if not told or len(told) < len(servers):", "if not told:"
     ),
     "a fault is overlooked": _planted(
-        FAILING, "events", "if resident.fault and not was_faulty:", "if False:"
+        FAILING, "events", "if resident.fault and not replica.fault:", "if False:"
+    ),
+    "memory that ran out is overlooked": _planted(
+        OUT_OF_MEMORY,
+        "events",
+        "RESIDENT or replica.fault:\n        return",
+        "RESIDENT or True:\n        return",
+    ),
+    "other constants do not count": _planted(
+        OTHER_CONSTANTS, "fleet_events", "state.policy = event.policy", "pass"
     ),
     "keep-alive is ignored": _planted(
         ANY, "fleet_events", "elif replica.stays_until <= now and", "elif False and"

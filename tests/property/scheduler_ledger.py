@@ -108,6 +108,11 @@ class Strikes:
         """Whether a load there is too early."""
         return now < self._until.get((instance, variant), now) - 1e-6
 
+    def failed(self, instance: Instance, variant: Variant, now: float) -> bool:
+        """Whether the last load there failed so recently that it is remembered."""
+        more_s = 0.5 if (instance, variant) in self._broken else 0.0
+        return now < self._until.get((instance, variant), -1.0) + more_s
+
     def last(self, variant: Variant) -> float:
         """Return when the last of its waits is over."""
         return max((until for (_, v), until in self._until.items() if v == variant), default=0.0)

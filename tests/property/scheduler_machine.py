@@ -32,7 +32,7 @@ from tests.property import scheduler_acts as acts
 from tests.property import scheduler_books as books
 from tests.property import scheduler_promises as promises
 from tests.property.scheduler_witness import Witness
-from tests.property.scheduler_world import FOREIGN, HASTY, HUGE, LONG_A, SIZES, A, B, C, World
+from tests.property.scheduler_world import FOREIGN, HASTY, HUGE, LONG_A, SHORTER, SIZES, A, B, C, World
 from tests.support.scheduler_stage import FIVE_SECONDS
 
 Item = TypeVar("Item")
@@ -65,6 +65,8 @@ class Scene:
     one_per_weights: tuple[bool, ...] = (False, True)
     max_queue: int = 3
     failures: bool = True
+    eventful: bool = False
+    """Whether what `EventfulMachine` adds happens, too."""
     barred: tuple[int, ...] = (0, 0, 0, 0, 1, 1, 2)
     """From how many workers a request is barred."""
 
@@ -345,3 +347,21 @@ class SchedulerMachine(RuleBasedStateMachine):
             if request in self.witness.waiting or request in self.witness.granted:
                 acts.leave(self.witness, request)
         books.check_no_trace(self.witness)
+
+
+class EventfulMachine(SchedulerMachine):
+    """What is rare, too: apart, so that it takes nobody's time who looks for something else."""
+
+    @precondition(lambda self: self.witness.granted)
+    @rule(pick=picks)
+    def memory_runs_out(self, pick: int) -> None:
+        """The request is made again, as others are that failed, or goes on for a while."""
+        request = pick_of(list(self.witness.granted), pick)
+        acts.runs_out_of_memory(self.witness, request)
+        if pick % 3:
+            self.comes_back(request, pick)
+
+    @precondition(lambda self: self.witness.policy is HASTY)
+    @rule()
+    def the_operator_wants_other_constants(self) -> None:
+        self.witness.change_policy(SHORTER)

@@ -59,9 +59,7 @@ def an_expired_idle_model_is_on_its_way_out(witness: Witness) -> None:
         for variant in world.idle() if world.view.ready else ():
             held = world.held[variant]
             assert not held.faulty, "an idle faulty model stays"
-            if any(
-                not request.avoid and instance not in request.barred for request in witness.queue(variant)
-            ):
+            if any(instance not in request.barred for request in witness.queue(variant)):
                 held.waited_for_at = witness.now
             over = held.stays_until(world.view.keep_alive_s) <= witness.now
             excused = witness.now <= held.waited_for_at + witness.policy.batch_hold + 1.0

@@ -50,6 +50,8 @@ class Situation:
     tokens: TokenAccount = field(init=False)
     need: dict[Variant, int] = field(default_factory=lambda: dict(SIZES))
     """Bytes that a model is expected to take: as it was last measured."""
+    least: Counter[Variant] = field(default_factory=Counter)
+    """What it had when memory ran out."""
     asked: set[Key] = field(default_factory=set)
     """Replicas that a client wants gone and nobody has used since."""
     grants: Counter[Variant] = field(default_factory=Counter)

@@ -18,11 +18,13 @@ from gateway.scheduling.types import (
     FleetChanged,
     Grant,
     Load,
+    PolicyChanged,
     Reject,
     RejectReason,
     Unload,
     UnloadAsked,
 )
+from supervisor.contract.config import SchedulingConfig
 from tests.property.scheduler_situation import EPS, RECENT_S, Before, Situation
 
 
@@ -56,6 +58,11 @@ class Witness(Situation):
     def tell_fleet(self) -> None:
         """Tell the scheduler of all workers."""
         self.feed(FleetChanged(tuple(world.view for world in self.worlds.values()), self.bounds))
+
+    def change_policy(self, policy: SchedulingConfig) -> None:
+        """Have the scheduler, and the promises, go by other constants."""
+        self.policy, self.strikes.retry_s = policy, policy.load_retry
+        self.feed(PolicyChanged(policy))
 
     def pass_time(self, seconds: float) -> None:
         """Sleep as the shell does: from one named deadline to the next."""

@@ -38,6 +38,21 @@ HASTY: Final = SchedulingConfig(
 """Short times, so that drains, swaps and retries are common in a history of forty events."""
 
 
+SHORTER: Final = HASTY.model_copy(
+    update={
+        "ttft_goal": 3.07,
+        "patience": 7.11,
+        "drain_after": 8.0,
+        "load_retry": 3.0,
+        "fifo_turn": 2,
+        "min_tenure": 0.5,
+        "batch_hold": 0.71,
+        "flood_drain_after": 4.0,
+    }
+)
+"""What an operator might want instead: with longer times some that are late would not be so any more."""
+
+
 @dataclass
 class Held:
     """A model in a worker's memory."""

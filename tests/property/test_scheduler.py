@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.property import scheduler_faults
-from tests.property.scheduler_faults import ANY, FAULTS
-from tests.property.scheduler_machine import BOUNDS, Scene, SchedulerMachine
+from tests.property.scheduler_faults import ANY, EVENTFUL, FAULTS
+from tests.property.scheduler_machine import BOUNDS, EventfulMachine, Scene, SchedulerMachine
 from tests.support.scheduling_source import Fault, scheduling_with
 
 SCENES: Final = {name: scene for name, scene in vars(scheduler_faults).items() if isinstance(scene, Scene)}
@@ -30,13 +30,14 @@ NOTHING: Final = Fault("settling", "def settle(", "def settle(")
 
 def a_machine(**attributes: object) -> type[SchedulerMachine]:
     """Return the machine with a scene, or a scheduler, of its own."""
-    return type("Machine", (SchedulerMachine,), attributes)
+    scene = attributes.get("scene")
+    eventful = isinstance(scene, Scene) and scene.eventful
+    return type("Machine", (EventfulMachine if eventful else SchedulerMachine,), attributes)
 
 
-@pytest.mark.parametrize("bounds", [(None,), BOUNDS], ids=["free", "with pins and bounds"])
-def test_promises_hold_for_any_history(bounds: tuple[object, ...]) -> None:
+@pytest.mark.parametrize("scene", [ANY, Scene(bounds=BOUNDS), EVENTFUL], ids=["free", "bounds", "eventful"])
+def test_promises_hold_for_any_history(scene: Scene) -> None:
     """No sequence of events makes the scheduler break one of its promises."""
-    scene = Scene(bounds=BOUNDS) if bounds is BOUNDS else ANY
     run_state_machine_as_test(a_machine(scene=scene), settings=SEARCH)
 
 

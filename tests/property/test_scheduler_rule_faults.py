@@ -69,8 +69,8 @@ FAULTS: Final = {
     "a fault that shows during a drain is forgotten": Planted(
         rules.test_a_replica_that_was_seen_faulty_goes_although_its_drain_is_called_off,
         "state",
-        "not (victim.resident is not None and victim.resident.fault)",
-        "True",
+        "if victim.phase is RESIDENT and not victim.fault:",
+        "if victim.phase is RESIDENT:",
     ),
     "a plan outlives what is seen": Planted(
         rules.test_a_plan_is_dropped_when_somebody_else_was_quicker,

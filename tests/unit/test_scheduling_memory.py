@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.scheduling.types import Load, Loaded, LoadFailed, RanOutOfMemory, Reject
+from gateway.scheduling.types import Left, Load, Loaded, LoadFailed, RanOutOfMemory, Reject, Unload
 from gateway.workers.faults import is_out_of_memory
+from supervisor.contract.config import SchedulingConfig
 from tests.support.scheduler_stage import SIZES, W0, W1, A, B, Stage, resident, view
 
 WORDS = "cudaMalloc failed: out of memory"
@@ -115,3 +116,26 @@ def test_engines_say_in_many_ways_that_memory_ran_out(words: str) -> None:
 def test_other_failures_are_no_lack_of_memory(words: str) -> None:
     """They say nothing of the model's size."""
     assert not is_out_of_memory(words)
+
+
+def test_why_it_leaves_is_told_in_the_engines_words() -> None:
+    """Whoever reads the log would look for what it made room for."""
+    stage = Stage([view(W0), view(W1)])
+    held = stage.arrive(A)
+    stage.feed(RanOutOfMemory(W0, A, WORDS))
+    stage.finish(held)
+    assert [effect.why for effect in stage.seen if isinstance(effect, Unload)] == [WORDS]
+
+
+def test_a_model_that_makes_room_leaves_also_when_the_room_is_not_needed_any_more() -> None:
+    """What ran out of memory must go, whoever else is gone meanwhile."""
+    stage = Stage([view(W0, slots=1)])
+    held = stage.arrive(A)
+    other = stage.arrive(B)
+    stage.later(SchedulingConfig().drain_after + 1)
+    stage.feed(RanOutOfMemory(W0, A, WORDS))
+    stage.feed(Left(other))
+    again = stage.arrive(A)
+    stage.finish(held)
+    assert stage.unloads() == [("w0", "a")]
+    assert stage.where(again) is None

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gateway.scheduling.names import RequestId
+import pytest
+
+from gateway.scheduling.names import Instance, RequestId
 from gateway.scheduling.types import (
     Grant,
     Left,
@@ -461,3 +463,14 @@ def test_a_waiter_that_leaves_is_not_granted() -> None:
     stage.finish(first)
     assert stage.grants() == [first]
     assert stage.scheduler.total_queued == 0
+
+
+@pytest.mark.parametrize("failed_at", [W0, W1])
+def test_a_request_that_comes_back_is_served_where_models_stay_for_nobody(failed_at: Instance) -> None:
+    """The model that was loaded for it would else leave before it is given a slot, again and again."""
+    stage = Stage([replace(view(W0), keep_alive_s=0.0)])
+    again = stage.arrive(A, avoid=frozenset({failed_at}))
+    assert stage.where(again) == "w0"
+    assert (stage.loads(), stage.unloads()) == ([("w0", "a")], [])
+    stage.finish(again)
+    assert stage.unloads() == [("w0", "a")]
