@@ -98,6 +98,8 @@ async def test_a_body_is_forgotten_when_its_request_has_ended(tmp_path: Path, en
                 assert response.status == 200
                 await response.read()
         assert resident_bytes(corral.pid) - before < 6 * EACH_BYTES
+        await http.close()
+        await corral.assert_all_is_back()
 
 
 @pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions", "/v1/messages", "/api/create"])
