@@ -145,6 +145,22 @@ def test_thoughts_are_taken_out_of_the_answer(worker: WorkerProcess) -> None:
     assert plain["content"].split() == ["5", "6", "7"]
 
 
+def test_thoughts_are_taken_out_of_what_follows_a_raw_prompt(worker: WorkerProcess) -> None:
+    """The model thinks whether its template or the client wrote the prompt."""
+    ask: dict[str, Any] = {"model": "thinks", "prompt": "4", "raw": True, "stream": False}
+    answer = worker.post("/api/generate", **ask, options={"num_predict": 6}).json
+    assert (answer["thinking"].split(), answer["response"].split()) == (["6", "7"], ["9", "10"])
+    plain = worker.post("/api/generate", **ask, think=False, options={"num_predict": 3}).json
+    assert plain["response"].split() == ["5", "6", "7"]
+
+
+def test_thoughts_are_taken_out_also_when_the_prompt_was_cut(worker: WorkerProcess) -> None:
+    """What was cut is sent as tokens, and the answer has the same form."""
+    options = {"num_predict": 6, "num_ctx": 64}
+    message = chat(worker, "thinks", "1 " * 300, options=options)["message"]
+    assert (message["thinking"].split(), message["content"].split()) == (["6", "7"], ["9", "10"])
+
+
 def test_a_gap_is_filled_with_the_models_template(worker: WorkerProcess) -> None:
     """`suffix` of generate; a model without a place for it says so."""
     ask = {"prompt": "8", "suffix": "7", "stream": False, "options": GREEDY}

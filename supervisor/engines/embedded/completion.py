@@ -15,10 +15,10 @@ from dataclasses import replace
 from supervisor.engines.embedded.answers import Calls, Reading, Thoughts
 from supervisor.engines.embedded.events import End, Event, Piece, Reader
 from supervisor.engines.embedded.failures import BAD_REQUEST, INPUT_TOO_LONG, ApiError, RunnerLostError
-from supervisor.engines.embedded.prompts import Conversation, Job, Templated, Text
+from supervisor.engines.embedded.prompts import Conversation, Job, Prompt, Templated, Text
 from supervisor.engines.embedded.stops import held_back
 from supervisor.engines.embedded.upstream import PromptOverflowError, Upstream
-from supervisor.models.prompt_tags import thinking_marks, tool_mark
+from supervisor.models.prompt_tags import tool_mark
 
 
 async def answer(upstream: Upstream, job: Job, *, context_length: int) -> AsyncGenerator[Event]:
@@ -27,10 +27,10 @@ async def answer(upstream: Upstream, job: Job, *, context_length: int) -> AsyncG
     Raises:
         ApiError: the runner refuses, or it or the connection to it is lost.
     """
-    job = await _resumed(upstream, job)
+    asked, job = job, await _resumed(upstream, job)
     try:
         fitting = await _within(upstream, job, context_length)
-        async with aclosing(_events(upstream, fitting)) as events:
+        async with aclosing(_events(upstream, fitting, _reading(asked))) as events:
             async for event in events:
                 yield event
     except PromptOverflowError as error:
@@ -39,7 +39,7 @@ async def answer(upstream: Upstream, job: Job, *, context_length: int) -> AsyncG
     else:
         return
     shorter = await _within(upstream, await _shortened(upstream, job, context_length - 1), context_length)
-    async with aclosing(_events(upstream, shorter)) as events:
+    async with aclosing(_events(upstream, shorter, _reading(asked))) as events:
         async for event in events:
             yield event
 
@@ -75,8 +75,8 @@ async def prompt_length(upstream: Upstream, job: Job) -> int:
     return len(await _tokens(upstream, await rendered_text(upstream, job)))
 
 
-async def _events(upstream: Upstream, job: Job) -> AsyncGenerator[Event]:
-    reader, reading = Reader(job.stops), _reading(job)
+async def _events(upstream: Upstream, job: Job, reading: Reading) -> AsyncGenerator[Event]:
+    reader = Reader(job.stops)
     path, body = job.request()
     async with aclosing(upstream.stream(path, body)) as items:
         async for item in items:
@@ -114,19 +114,29 @@ async def _within(upstream: Upstream, job: Job, context_length: int) -> Job:
 
 
 def _reading(job: Job) -> Reading:
-    """Return what takes the answer apart; llama.cpp has done it where it applied the template itself."""
+    """Return what takes the answer apart; llama.cpp has done it where it applied the template itself.
+
+    The job is that of the request: what became of its prompt since then changes nothing of the answer's form.
+    """
     reading = Reading(lambda: f"call_{secrets.token_hex(4)}")
-    if not isinstance(job.prompt, Templated):
-        return reading
-    tree = job.prompt.template.tree
-    opening, closing = thinking_marks(tree)
-    if opening and job.prompt.turn.think and not job.has_format:
+    opening, closing = job.thinking
+    if opening and not job.has_format:
         reading.thoughts = Thoughts(opening, closing)
-        if job.prompt.text.strip().endswith(opening):
+        if _prompt_text(job.prompt).strip().endswith(opening):
             reading.thoughts.add(opening)
-    if job.tools:
-        reading.calls = Calls(tool_mark(tree), job.tools)
+    if job.tools and isinstance(job.prompt, Templated):
+        reading.calls = Calls(tool_mark(job.prompt.template.tree), job.tools)
     return reading
+
+
+def _prompt_text(prompt: Prompt) -> str:
+    """Return what the model goes on from, where that is known here."""
+    match prompt:
+        case Text(str(text)):
+            return text
+        case Templated():
+            return prompt.text
+    return ""
 
 
 async def _shortened(upstream: Upstream, job: Job, limit: int) -> Job:

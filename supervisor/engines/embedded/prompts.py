@@ -16,11 +16,13 @@ from typing import Any, Final
 
 from supervisor.engines.embedded.answers import Thoughts
 from supervisor.engines.embedded.failures import BAD_REQUEST, INTERNAL, ApiError
+from supervisor.engines.embedded.json_schemas import InvalidSchemaError, grammar_schema
 from supervisor.engines.embedded.options import sampling
 from supervisor.models.facts import ModelFacts
 from supervisor.models.gotemplate.lexer import TemplateError
 from supervisor.models.model import ModelFile
 from supervisor.models.modelfile import Modelfile
+from supervisor.models.prompt_tags import thinking_marks
 from supervisor.models.prompt_template import PromptTemplate, Turn
 
 _MOST_LOGPROBS: Final = 20
@@ -115,6 +117,8 @@ class Job:
     """Go on when the context is full, without its oldest tokens."""
     tools: tuple[str, ...] = ()
     """Names of the tools that the answer may call, where it is read here (see `answers.py`)."""
+    thinking: tuple[str, str] = ("", "")
+    """What stands around the thoughts in the answer, where they are taken out here."""
 
     @property
     def has_format(self) -> bool:
@@ -199,7 +203,7 @@ def generate_job(body: Mapping[str, Any], options: Mapping[str, Any], setting: S
         prompt = Conversation(messages=messages, template_values=_template_values(body, model), after=after)
     else:
         prompt = Text(body.get("prompt", ""))
-    return _job(prompt, body, options, setting)
+    return replace(_job(prompt, body, options, setting), thinking=_thinking(template, body, model))
 
 
 def chat_job(body: Mapping[str, Any], options: Mapping[str, Any], setting: Setting) -> Job:
@@ -222,7 +226,8 @@ def chat_job(body: Mapping[str, Any], options: Mapping[str, Any], setting: Setti
         names = [
             (tool.get("function") or {}).get("name", "") for tool in tools or () if isinstance(tool, dict)
         ]
-        return replace(_job(prompt, body, options, setting), tools=tuple(names))
+        thinking = _thinking(model.template, body, model)
+        return replace(_job(prompt, body, options, setting), tools=tuple(names), thinking=thinking)
     prompt = Conversation(
         messages=tuple(map(_message, messages)),
         tools=tuple(tools or ()),
@@ -297,6 +302,11 @@ def _think(body: Mapping[str, Any], model: ModelFile) -> bool | str | None:
     return True if said is None and "thinking" in model.capabilities else said
 
 
+def _thinking(template: PromptTemplate | None, body: Mapping[str, Any], model: ModelFile) -> tuple[str, str]:
+    """Return the template's marks of thoughts, if the model is to think; also of a raw prompt's answer."""
+    return thinking_marks(template.tree) if template is not None and _think(body, model) else ("", "")
+
+
 def _job(prompt: Prompt, body: Mapping[str, Any], options: Mapping[str, Any], setting: Setting) -> Job:
     parameters = sampling(options, context_length=setting.context_length)
     return Job(
@@ -315,7 +325,10 @@ def _format(value: Any) -> dict[str, Any]:  # noqa: ANN401 -- any JSON
     if value == "json":
         return {"json_schema": _ANY_OBJECT}
     if isinstance(value, dict):
-        return {"json_schema": value}
+        try:
+            return {"json_schema": grammar_schema(value)}
+        except InvalidSchemaError as error:
+            raise ApiError(INTERNAL, f"invalid JSON schema in format: {error}") from error
     got = json.dumps(json.dumps(value))
     raise ApiError(INTERNAL, f'invalid format: {got}; expected "json" or a valid JSON Schema object')
 
