@@ -32,6 +32,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 """Under this key a request holds its id: the client's own if it is sane."""
 REQUEST_ID_HEADER: Final = "X-Request-Id"
+_AS_WRITTEN: Final = "/:@"
+"""What stands in a path as it is; a model's name has colons."""
 _SLASHES: Final = re.compile("//+")
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
@@ -192,13 +194,13 @@ class Edge:
         """
         single = with_single_slashes(request.raw_path)
         if single is not None:
-            return _moved(request, HTTPStatus.TEMPORARY_REDIRECT, single)
+            return moved(request, HTTPStatus.TEMPORARY_REDIRECT, single)
         path = request.path.removesuffix("/")
         known = (resource.canonical for resource in request.app.router.resources())
         if path == request.path or plain_path(request.raw_path) is None or path not in known:
             return None
         get = request.method == "GET"
-        return _moved(request, HTTPStatus.MOVED_PERMANENTLY if get else HTTPStatus.TEMPORARY_REDIRECT, path)
+        return moved(request, HTTPStatus.MOVED_PERMANENTLY if get else HTTPStatus.TEMPORARY_REDIRECT, path)
 
     def _refused(self, request: web.Request, error: web.HTTPException) -> web.Response:
         allow = {hdrs.ALLOW: error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else {}
@@ -216,9 +218,10 @@ class Edge:
         return web.Response(status=status, body=body, content_type="application/json", charset="utf-8")
 
 
-def _moved(request: web.Request, status: HTTPStatus, path: str) -> web.Response:
+def moved(request: web.Request, status: HTTPStatus, path: str) -> web.Response:
+    """Show the way to another path."""
     query = f"?{request.query_string}" if request.query_string else ""
-    return web.Response(status=status, headers={hdrs.LOCATION: quote(path) + query})
+    return web.Response(status=status, headers={hdrs.LOCATION: quote(path, safe=_AS_WRITTEN) + query})
 
 
 def _host_of(request: web.Request) -> str:

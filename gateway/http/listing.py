@@ -18,7 +18,7 @@ from aiohttp import web
 
 from gateway.fleet import Fleet
 from gateway.http.bodies import read_body
-from gateway.http.edge import REQUEST_ID
+from gateway.http.edge import REQUEST_ID, moved
 from gateway.offers import offered, offers
 from gateway.runtime import Runtime
 from gateway.scheduling.names import Variant
@@ -72,6 +72,8 @@ class ListingHandlers:
     async def v1_model(self, request: web.Request) -> web.Response:
         """Describe one model in the same two ways."""
         name = request.match_info["model"]
+        if name.endswith("/"):
+            return moved(request, HTTPStatus.MOVED_PERMANENTLY, request.path.removesuffix("/"))
         try:
             check_name(name)
         except BadRequestError as error:

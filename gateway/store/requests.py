@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any
 
+from gateway.surfaces.naming import wrong_type
 from gateway.surfaces.surface import BadRequestError, read_object, with_known_keys
 from supervisor.contract.names import InvalidModelNameError, ModelName
 
@@ -74,10 +75,11 @@ def parse(kind: Kind, body: bytes) -> StoreRequest:
     Raises:
         BadRequestError: not JSON, a field of the wrong type, or no usable name.
     """
-    asked = with_known_keys(read_object(body))
+    asked = with_known_keys(read_object(body, f"/api/{kind}"))
     if kind is Kind.COPY:
         return _copy(asked)
-    model = _text(kind, asked, "model") or _text(kind, asked, "name")
+    name = _text(kind, asked, "name")
+    model = _text(kind, asked, "model") or name
     _check_name(kind, model)
     named = {key: value for key, value in asked.items() if key != "name"}
     return StoreRequest(
@@ -92,7 +94,7 @@ def parse(kind: Kind, body: bytes) -> StoreRequest:
 def _copy(asked: Mapping[str, Any]) -> StoreRequest:
     names = {field: _text(Kind.COPY, asked, field) for field in ("source", "destination")}
     for field, name in names.items():
-        if not identity(name):
+        if not identity(name) or name != name.strip():
             raise BadRequestError(f'{field} "{name}" is invalid')
     return StoreRequest(
         kind=Kind.COPY, model=names["destination"], source=names["source"], stream=False, body=names
@@ -124,32 +126,15 @@ def _check_name(kind: Kind, model: str) -> None:
         raise BadRequestError("invalid model name")
 
 
-_GO_TYPES: Final[tuple[tuple[type, str], ...]] = (
-    (bool, "bool"),
-    (int, "number"),
-    (float, "number"),
-    (str, "string"),
-    (list, "array"),
-    (dict, "object"),
-)
-
-
 def _text(kind: Kind, asked: Mapping[str, Any], field: str) -> str:
     value = asked.get(field)
     if value is not None and not isinstance(value, str):
-        raise _wrong_type(kind, field, value, "string")
+        raise BadRequestError(wrong_type(f"/api/{kind}", field, value, "string"))
     return value or ""
 
 
 def _flag(kind: Kind, asked: Mapping[str, Any]) -> bool:
     value = asked.get("stream")
     if value is not None and not isinstance(value, bool):
-        raise _wrong_type(kind, "stream", value, "bool")
+        raise BadRequestError(wrong_type(f"/api/{kind}", "stream", value, "bool"))
     return value is not False
-
-
-def _wrong_type(kind: Kind, field: str, value: object, wanted: str) -> BadRequestError:
-    """Say it as Go's decoder does."""
-    found = next(name for type_, name in _GO_TYPES if isinstance(value, type_))
-    struct = f"{kind.capitalize()}Request.{field}"
-    return BadRequestError(f"json: cannot unmarshal {found} into Go struct field {struct} of type {wanted}")

@@ -19,16 +19,22 @@ _BAD_REQUEST: Final = 400
 _MISSING_IS_UNKNOWN: Final = frozenset({"/api/generate", "/api/embed", "/v1/completions", "/v1/embeddings"})
 _TRY_PULLING: Final = frozenset({"/api/embed", "/api/embeddings", "/v1/embeddings"})
 _REQUESTS: Final[Mapping[str, str]] = {
-    "/api/generate": "GenerateRequest",
-    "/api/chat": "ChatRequest",
-    "/api/embed": "EmbedRequest",
-    "/api/embeddings": "EmbeddingRequest",
-    "/v1/chat/completions": "ChatCompletionRequest",
-    "/v1/completions": "CompletionRequest",
-    "/v1/embeddings": "EmbedRequest",
-    "/v1/messages": "MessagesRequest",
-    "/v1/messages/count_tokens": "CountTokensRequest",
-    "/v1/responses": "ResponsesRequest",
+    "/api/generate": "api.GenerateRequest",
+    "/api/chat": "api.ChatRequest",
+    "/api/embed": "api.EmbedRequest",
+    "/api/embeddings": "api.EmbeddingRequest",
+    "/api/show": "api.ShowRequest",
+    "/api/pull": "api.PullRequest",
+    "/api/push": "api.PushRequest",
+    "/api/create": "api.CreateRequest",
+    "/api/copy": "api.CopyRequest",
+    "/api/delete": "api.DeleteRequest",
+    "/v1/chat/completions": "openai.ChatCompletionRequest",
+    "/v1/completions": "openai.CompletionRequest",
+    "/v1/embeddings": "openai.EmbedRequest",
+    "/v1/messages": "anthropic.MessagesRequest",
+    "/v1/messages/count_tokens": "anthropic.CountTokensRequest",
+    "/v1/responses": "openai.ResponsesRequest",
 }
 
 
@@ -51,4 +57,19 @@ def unknown_model(route: str, name: str) -> str:
 
 def wrong_type(route: str, field: str, value: Any, wanted: str) -> str:  # noqa: ANN401 -- any JSON
     """Return Go's text for a field of another type; `wanted` is Go's name of the right one."""
-    return mismatch(value, wanted, f"{_REQUESTS.get(route, 'Request')}.{field}")
+    return mismatch(value, wanted, f"{_request(route).rpartition('.')[2]}.{field}")
+
+
+def no_object(route: str, value: object) -> str:
+    """Return Go's text for a body that is another JSON value."""
+    return mismatch(value, _request(route))
+
+
+def no_body(route: str) -> str:
+    """Return what is said to a request without a body."""
+    return "EOF" if route.startswith("/v1/") else "missing request body"
+
+
+def _request(route: str) -> str:
+    """Return what the request of a route is called in Go."""
+    return _REQUESTS.get(route, "api.Request")

@@ -42,7 +42,7 @@ class OllamaSurface:
 
     def parse(self, route: str, body: bytes, caller: Caller = NOBODY) -> ParsedRequest:
         """Read a request and take out what is the gateway's to decide: keep_alive and runner options."""
-        written = read_object(body)
+        written = read_object(body, route)
         request = with_known_keys(written)
         streamed = read_flag(request, "stream", default=True, route=route) if route in _STREAMED else False
         keep_alive_given, keep_alive_s = _keep_alive(request)

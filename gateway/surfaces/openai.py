@@ -37,7 +37,7 @@ class OpenAISurface:
 
     def parse(self, route: str, body: bytes, caller: Caller = NOBODY) -> ParsedRequest:
         """Read a request; its bytes go to the worker as they are."""
-        written = read_object(body)
+        written = read_object(body, route)
         request = with_known_keys(written)
         converses = route != _EMBEDS
         streamed = converses and read_flag(request, "stream", default=False, route=route)

@@ -35,7 +35,7 @@ class RerankSurface:
 
     def parse(self, route: str, body: bytes, caller: Caller = NOBODY) -> ParsedRequest:
         """Read a request; its bytes go to the worker as they are."""
-        written = read_object(body)
+        written = read_object(body, route)
         request = with_known_keys(written)
         facts = read_facts(request, caller, stream=False, converses=False, route=route)
         tokens, longest = _size_of(request)

@@ -39,7 +39,7 @@ class ResponsesSurface:
 
     def parse(self, route: str, body: bytes, caller: Caller = NOBODY) -> ParsedRequest:
         """Read a request; its bytes go to the worker as they are."""
-        written = read_object(body)
+        written = read_object(body, route)
         request = with_known_keys(written)
         streamed = read_flag(request, "stream", default=False, route=route)
         facts = read_facts(request, caller, stream=streamed, converses=True, route=route)

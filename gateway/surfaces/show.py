@@ -10,10 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from gateway.surfaces.naming import wrong_type
 from gateway.surfaces.surface import BadRequestError, read_object, with_known_keys
 from supervisor.contract.names import InvalidModelNameError, ModelName
 from supervisor.contract.wire import MODEL_REQUIRED
 
+_ROUTE: Final = "/api/show"
+_TYPES: Final[Mapping[str, tuple[type, str]]] = {
+    **dict.fromkeys(("model", "name", "system", "template"), (str, "string")),
+    "verbose": (bool, "bool"),
+    "options": (dict, "map[string]interface {}"),
+}
 INVALID_NAME: Final = "invalid model name"
 _COPILOT: Final = "GitHubCopilotChat/"
 _ALONE: Final = frozenset({"model", "name", "verbose"})
@@ -52,14 +59,20 @@ def read_show(body: bytes) -> ShowRequest:
     Raises:
         BadRequestError: no object, no name, or one that no model can have.
     """
-    fields = with_known_keys(read_object(body))
+    fields = with_known_keys(read_object(body, _ROUTE))
+    _check_types(fields)
     name = fields.get("model") or fields.get("name") or ""
-    if not isinstance(name, str):
-        raise BadRequestError("model must be a string")
     if not name:
         raise BadRequestError(MODEL_REQUIRED)
     check_name(name)
     return ShowRequest(name, fields)
+
+
+def _check_types(fields: Mapping[str, Any]) -> None:
+    for field, (kind, go) in _TYPES.items():
+        value = fields.get(field)
+        if value is not None and not isinstance(value, kind):
+            raise BadRequestError(wrong_type(_ROUTE, field, value, go))
 
 
 def check_name(name: str) -> None:

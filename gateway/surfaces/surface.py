@@ -17,9 +17,9 @@ from typing import Any, Final, NamedTuple, NoReturn, Protocol
 
 from gateway.surfaces.harms import HARMLESS, Harm, harm_of
 from gateway.surfaces.identity import Caller, session_of, tenant_of
-from gateway.surfaces.naming import name_mistake, wrong_type
+from gateway.surfaces.naming import name_mistake, no_body, no_object, wrong_type
 from gateway.surfaces.prompts import is_task, size_of
-from supervisor.contract.go_json import kind_of, syntax_error
+from supervisor.contract.go_json import syntax_error
 
 NOBODY: Final = Caller()
 MOST_VALUES: Final = 1_000_000
@@ -149,8 +149,8 @@ class _Ambiguous(dict[str, Any]):
     """An object whose text can be read otherwise too."""
 
 
-def read_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object that a body begins with.
+def read_object(body: bytes, route: str = "") -> dict[str, Any]:
+    """Return the JSON object that a body begins with; what is wrong with it is told as on that route.
 
     Raises:
         BadRequestError: empty, not JSON, not an object, nested too deep, or of too many values.
@@ -160,7 +160,7 @@ def read_object(body: bytes) -> dict[str, Any]:
     text = body.decode("utf-8", "replace")
     start = len(text) - len(text.lstrip(" \t\r\n"))
     if start == len(text):
-        raise BadRequestError("missing request body")
+        raise BadRequestError(no_body(route))
     ambiguities: list[bool] = []
     decoder = json.JSONDecoder(object_pairs_hook=_Pairs(ambiguities), parse_constant=_refuse_constant)
     try:
@@ -168,14 +168,15 @@ def read_object(body: bytes) -> dict[str, Any]:
     except RecursionError as error:
         raise BadRequestError("exceeded max depth") from error
     except json.JSONDecodeError as error:
-        told = syntax_error(text) if len(text) <= _EXPLAINED_CHARACTERS else str(error)
-        raise BadRequestError(f"invalid JSON in the request body: {told}") from error
+        if len(text) <= _EXPLAINED_CHARACTERS:
+            raise BadRequestError(syntax_error(text)) from error
+        raise BadRequestError(f"invalid JSON in the request body: {error}") from error
     except ValueError as error:  # a number of thousands of digits
         raise BadRequestError(f"invalid JSON in the request body: {error}") from error
     if parsed is None:
         return {}
     if not isinstance(parsed, dict):
-        raise BadRequestError(f"the request body must be a JSON object, not {kind_of(parsed)}")
+        raise BadRequestError(no_object(route, parsed))
     _check_depth(body, parsed)
     trailing = bool(text[end:].strip(" \t\r\n"))
     return _Ambiguous(parsed) if ambiguities or trailing else parsed

@@ -15,7 +15,7 @@ _ESCAPES: Final = '"\\/bfnrtu'
 _HEX: Final = "0123456789abcdefABCDEF"
 _DIGITS: Final = "0123456789"
 _LAST_CONTROL: Final = "\x1f"
-_GO_QUOTES: Final = {"'": "\\'", '"': '"'}
+_GO_QUOTES: Final = {"'": "\\'", '"': '"', "\a": r"\a", "\b": r"\b", "\f": r"\f", "\v": r"\v"}
 _CLOSED: Final = {"}": "{", "]": "["}
 
 
@@ -41,7 +41,7 @@ def mismatch(value: object, wanted: str, place: str = "") -> str:
         place: The struct field `STRUCT.FIELD`; without one it is the whole body.
     """
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    got = f"number {value}" if number and wanted == "int" else kind_of(value)
+    got = f"number {value}" if number and wanted in ("int", "int32") else kind_of(value)
     into = f"Go struct field {place}" if place else "Go value"
     return f"json: cannot unmarshal {got} into {into} of type {wanted}"
 

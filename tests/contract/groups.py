@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.contract.cases import BODIES, CHAT, EMBED, GENERATE, LISTING, MESSAGES, RESPONSES, V1
+from tests.contract.mutated_cases import MUTATED
 from tests.contract.nested_cases import NESTED, ODD_TEXTS
 
 GROUPS: Final = {
@@ -18,4 +19,5 @@ GROUPS: Final = {
     "responses": RESPONSES,
     "nested": NESTED,
     "odd_texts": ODD_TEXTS,
+    "mutated": MUTATED,
 }

@@ -30,7 +30,7 @@ def _half(name: str, text: str) -> Case:
     )
 
 
-def _inside(case: Case, path: str, value: Any) -> Case:
+def inside(case: Case, path: str, value: Any, same: tuple[str, ...] = ("error",)) -> Case:
     """Return a case in whose body one value is another; the server names its type and its place."""
     *above, last = [int(key) if key.isdigit() else key for key in path.split(".")]
     body = json.loads(json.dumps(case.body))
@@ -39,7 +39,7 @@ def _inside(case: Case, path: str, value: Any) -> Case:
         inner = inner[key]
     inner[last] = value
     name = f"{case.name} with {path} {json.dumps(value)}"
-    return Case(name=name, path=case.path, body=body, same=("error",))
+    return Case(name=name, path=case.path, body=body, same=same)
 
 
 _PARAMETERS: Final = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
@@ -47,7 +47,7 @@ _TOOL: Final = {"type": "function", "function": {"name": "f", "description": "d"
 _CALL: Final = {"id": "c", "function": {"index": 0, "name": "f", "arguments": {"a": 1}}}
 _V1_CALL: Final = BAD_CALL | {"index": 0, "function": {"name": "f", "arguments": "{}"}}
 _IMAGE_PART: Final = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
-_TOOLS: Final = _body("chat tools", "/api/chat", GREETING, tools=[_TOOL])
+TOOLS: Final = _body("chat tools", "/api/chat", GREETING, tools=[_TOOL])
 _CALLS: Final = _body(
     "chat calls", "/api/chat", GREETING, messages=[{"role": "assistant", "tool_calls": [_CALL]}]
 )
@@ -57,7 +57,7 @@ _V1_CALLS: Final = _body(
     GREETING,
     messages=[{"role": "assistant", "reasoning": "r", "name": "n", "tool_calls": [_V1_CALL]}],
 )
-_V1_FORMAT: Final = _body(
+V1_FORMAT: Final = _body(
     "v1 chat format",
     "/v1/chat/completions",
     GREETING,
@@ -65,7 +65,7 @@ _V1_FORMAT: Final = _body(
     stream_options={"include_usage": True},
     reasoning={"effort": "none"},
 )
-_BLOCKS: Final = _body(
+BLOCKS: Final = _body(
     "messages blocks",
     "/v1/messages",
     GREETING | {"max_tokens": 3},
@@ -85,7 +85,7 @@ _BLOCKS: Final = _body(
     tool_choice={"type": "auto"},
     output_config={"effort": "low"},
 )
-_ITEMS: Final = _body(
+ITEMS: Final = _body(
     "responses items",
     "/v1/responses",
     GREETING,
@@ -118,18 +118,18 @@ _IN_PARAMETERS: Final[tuple[tuple[str, Any], ...]] = (
 )
 
 NESTED: Final = (
-    *(_inside(_TOOLS, f"tools.0.{key}", 3) for key in ("type", "function", "function.name")),
-    *(_inside(_TOOLS, f"tools.0.function.parameters.{key}", value) for key, value in _IN_PARAMETERS),
-    *(_inside(_TOOLS, "tools.0", value) for value in _NO_TOOLS),
-    *(_inside(_CALLS, f"messages.0.tool_calls.0.{key}", 3) for key in ("id", "function", "function.name")),
-    _inside(_CALLS, "messages.0.tool_calls.0.function.index", 1.5),
-    *(_inside(_CALLS, "messages.0.tool_calls.0.function.arguments", value) for value in _NO_ARGUMENTS),
+    *(inside(TOOLS, f"tools.0.{key}", 3) for key in ("type", "function", "function.name")),
+    *(inside(TOOLS, f"tools.0.function.parameters.{key}", value) for key, value in _IN_PARAMETERS),
+    *(inside(TOOLS, "tools.0", value) for value in _NO_TOOLS),
+    *(inside(_CALLS, f"messages.0.tool_calls.0.{key}", 3) for key in ("id", "function", "function.name")),
+    inside(_CALLS, "messages.0.tool_calls.0.function.index", 1.5),
+    *(inside(_CALLS, "messages.0.tool_calls.0.function.arguments", value) for value in _NO_ARGUMENTS),
     *(
-        _inside(_V1_CALLS, f"messages.0.{key}", 3)
+        inside(_V1_CALLS, f"messages.0.{key}", 3)
         for key in ("role", "name", "reasoning", "tool_calls", "tool_calls.0", "tool_calls.0.id")
     ),
     *(
-        _inside(_V1_CALLS, f"messages.0.tool_calls.0.{key}", value)
+        inside(_V1_CALLS, f"messages.0.tool_calls.0.{key}", value)
         for key, value in (
             ("index", "x"),
             ("function", 3),
@@ -140,19 +140,19 @@ NESTED: Final = (
         )
     ),
     *(
-        _inside(_V1_FORMAT, key, 3)
+        inside(V1_FORMAT, key, 3)
         for key in ("response_format.type", "response_format.json_schema", "reasoning", "reasoning.effort")
     ),
-    _inside(_V1_FORMAT, "stream_options.include_usage", 3),
+    inside(V1_FORMAT, "stream_options.include_usage", 3),
     *(
-        _inside(_BLOCKS, f"messages.0.{key}", 3)
+        inside(BLOCKS, f"messages.0.{key}", 3)
         for key in (
             *("role", "content.0.type", "content.0.source", "content.0.source.type", "content.0.source.data"),
             *("content.1.thinking", "content.1.signature", "content.2.id", "content.2.input"),
         )
     ),
     *(
-        _inside(_BLOCKS, key, 3)
+        inside(BLOCKS, key, 3)
         for key in (
             *("messages.0", "tools.0.name", "tools.0.input_schema", "tools.0.input_schema.type"),
             *("tools.0.input_schema.properties", "tools.0.input_schema.properties.a"),
@@ -160,17 +160,17 @@ NESTED: Final = (
             "output_config.effort",
         )
     ),
-    _inside(_BLOCKS, "thinking.budget_tokens", "x"),
+    inside(BLOCKS, "thinking.budget_tokens", "x"),
     *(
-        _inside(_ITEMS, f"input.{key}", 3)
+        inside(ITEMS, f"input.{key}", 3)
         for key in (
             *("0.type", "0.role", "0.content.0.type", "0.content.0.text", "1.content.0.image_url"),
             *("2.id", "2.summary", "2.encrypted_content", "3.name", "3.arguments", "4.call_id"),
         )
     ),
-    _inside(_ITEMS, "input.3.arguments", "[]"),
+    inside(ITEMS, "input.3.arguments", "[]"),
     *(
-        _inside(_ITEMS, key, 3)
+        inside(ITEMS, key, 3)
         for key in (
             *("text.format", "text.format.type", "tools.0", "tools.0.name", "tools.0.parameters"),
             *("tools.0.parameters.type", "tools.0.parameters.properties", "reasoning.effort"),

@@ -307,6 +307,15 @@ async def test_v1_models_has_aliases_and_either_shape(tmp_path: Path) -> None:
     assert (other["type"], other["id"], other["display_name"]) == ("model", "gpt-4o-mini", "gpt-4o-mini")
 
 
+async def test_a_slash_behind_a_model_leads_to_the_model(tmp_path: Path) -> None:
+    """As on a real Ollama, however the name is written; colons stay."""
+    async with gateway(tmp_path, Listing("w0")) as bench:
+        for path in ("/v1/models/count:latest/?a=b", "/v1/models//count:latest?a=b"):
+            async with bench.http.get(f"{bench.url}{path}", allow_redirects=False) as response:
+                assert response.status in {301, 307}
+                assert response.headers["Location"] == "/v1/models/count:latest?a=b"
+
+
 @pytest.mark.parametrize(("name", "status"), [("nobody", 404), ("a%20b", 400), ("a/b/c/d", 400)])
 async def test_v1_refusals_have_the_clients_shape(tmp_path: Path, name: str, status: int) -> None:
     """An unknown model and a name that is none."""

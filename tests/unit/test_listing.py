@@ -181,9 +181,13 @@ def test_show_takes_the_name_where_clients_write_it(body: str) -> None:
     ("body", "text"),
     [
         ("", "missing request body"),
+        ("[]", "cannot unmarshal array into Go value of type api.ShowRequest"),
         ("{}", "model is required"),
         ('{"model": "a b"}', "invalid model name"),
-        ('{"model": 7}', "model must be a string"),
+        ('{"model": 7}', "cannot unmarshal number into Go struct field ShowRequest.model of type string"),
+        ('{"model": "m", "name": []}', "array into Go struct field ShowRequest.name of type string"),
+        ('{"model": "m", "verbose": 1}', "number into Go struct field ShowRequest.verbose of type bool"),
+        ('{"model": "m", "options": 1}', "ShowRequest.options of type map.string.interface {}"),
     ],
 )
 def test_show_refuses_as_ollama_does(body: str, text: str) -> None:
@@ -200,7 +204,7 @@ def test_show_refuses_as_ollama_does(body: str, text: str) -> None:
         ({"system": "", "options": {}}, True),
         ({"system": "be kind"}, False),
         ({"options": {"seed": 1}}, False),
-        ({"verbose": "yes"}, False),
+        ({"odd": "yes"}, False),
     ],
 )
 def test_show_keeps_what_everybody_gets(extra: dict[str, Any], cacheable: bool) -> None:  # noqa: FBT001 -- a case

@@ -140,3 +140,44 @@ def test_texts_may_hold_what_looks_like_values(text: str) -> None:
     """They cost what they are long."""
     written = text * (MOST_VALUES // 2)
     assert read_object(b'{"prompt":"%s"}' % written.encode())["prompt"] == json.loads(f'"{written}"')
+
+
+@pytest.mark.parametrize(
+    ("route", "request_name"),
+    [
+        ("/api/generate", "api.GenerateRequest"),
+        ("/api/chat", "api.ChatRequest"),
+        ("/api/embed", "api.EmbedRequest"),
+        ("/v1/chat/completions", "openai.ChatCompletionRequest"),
+        ("/v1/completions", "openai.CompletionRequest"),
+        ("/v1/embeddings", "openai.EmbedRequest"),
+        ("/v1/responses", "openai.ResponsesRequest"),
+        ("/v1/messages", "anthropic.MessagesRequest"),
+        ("/api/create", "api.CreateRequest"),
+        ("/api/delete", "api.DeleteRequest"),
+    ],
+)
+def test_a_body_that_is_no_object_is_refused_in_the_words_of_its_route(route: str, request_name: str) -> None:
+    """Ollama's text alone, which names its own type."""
+    for body, found in ((b"[]", "array"), (b'"x"', "string"), (b"true", "bool"), (b"1.5", "number")):
+        with pytest.raises(BadRequestError) as refusal:
+            read_object(body, route)
+        told = f"json: cannot unmarshal {found} into Go value of type {request_name}"
+        assert (refusal.value.status, refusal.value.message) == (400, told)
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "told"),
+    [
+        ("/api/chat", b" \n", "missing request body"),
+        ("/v1/chat/completions", b" \n", "EOF"),
+        ("/v1/messages", b"{", "unexpected EOF"),
+        ("/api/chat", b"{'a'}", r"invalid character '\'' looking for beginning of object key string"),
+        ("/api/chat", b"\v{}", r"invalid character '\v' looking for beginning of value"),
+    ],
+)
+def test_what_is_no_json_is_told_as_go_tells_it(route: str, body: bytes, told: str) -> None:
+    """And nothing beside it."""
+    with pytest.raises(BadRequestError) as refusal:
+        read_object(body, route)
+    assert refusal.value.message == told

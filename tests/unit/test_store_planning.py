@@ -179,6 +179,31 @@ def test_a_field_of_a_wrong_type_is_told_as_ollama_does() -> None:
         parse(Kind.PULL, b'{"model": "x", "stream": 1}')
 
 
+@pytest.mark.parametrize(
+    ("kind", "body", "told"),
+    [
+        (
+            Kind.DELETE,
+            b'{"model":"x","name":3}',
+            "number into Go struct field DeleteRequest.name of type string",
+        ),
+        (
+            Kind.CREATE,
+            b'{"model":"x","name":[]}',
+            "array into Go struct field CreateRequest.name of type string",
+        ),
+        (Kind.PUSH, b"[]", "array into Go value of type api.PushRequest"),
+        (Kind.COPY, b'{"source":" x ","destination":"y"}', 'source " x " is invalid'),
+        (Kind.COPY, b'{"source":"x","destination":"y "}', 'destination "y " is invalid'),
+    ],
+)
+def test_odd_requests_are_refused_in_ollamas_words(kind: Kind, body: bytes, told: str) -> None:
+    """Also for a field that is not needed."""
+    with pytest.raises(BadRequestError) as refusal:
+        parse(kind, body)
+    assert refusal.value.message.endswith(told)
+
+
 def test_pulls_join_by_the_model_and_how_it_is_pulled() -> None:
     """Names of one model are one; with and without TLS are two."""
     keys = [

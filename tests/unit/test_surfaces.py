@@ -136,9 +136,9 @@ def test_text_that_is_no_unicode_passes() -> None:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"", "missing request body"),
-        (b"{", "invalid JSON"),
-        (b"3", "must be a JSON object"),
+        (b"", "^(missing request body|EOF)$"),
+        (b"{", "^unexpected EOF$"),
+        (b"3", "^json: cannot unmarshal number into Go value of type (api|openai).Chat.*Request$"),
         (b"{}", "model is required"),
         (b'{"model":null}', "model is required"),
         (b'{"model":"a b"}', "invalid model name"),

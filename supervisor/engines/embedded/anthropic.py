@@ -247,7 +247,8 @@ def _message(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return one message and those of the tools whose results it carries."""
     if "content" not in message:
         raise ApiError(BAD_REQUEST, "messages: content is required")
-    role, content = str(message.get("role", "")).lower(), message["content"] or []
+    role, content = str(message.get("role", "")).lower(), message["content"]
+    content = [] if content is None else content
     if not isinstance(content, (str, list)):
         raise ApiError(BAD_REQUEST, mismatch(content, "[]anthropic.ContentBlock", _FIELD))
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content

@@ -10,7 +10,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from supervisor.contract.go_json import mismatch, syntax_error
@@ -86,7 +86,7 @@ def _checked(value: Any, kind: Kind, path: str) -> Any:  # noqa: ANN401 -- any J
     if not fits(value, TYPES[kind]):
         raise ApiError(BAD_REQUEST, mismatch(value, kind.value, path))
     element, name = ELEMENTS.get(kind, (object, ""))
-    for item in value if kind in ELEMENTS else ():
+    for item in _elements(value) if kind in ELEMENTS else ():
         if item is not None and not fits(item, (element,)):
             raise ApiError(BAD_REQUEST, mismatch(item, name, path))
     if kind is Kind.IMAGES:
@@ -99,7 +99,13 @@ def _checked(value: Any, kind: Kind, path: str) -> Any:  # noqa: ANN401 -- any J
     if kind in INSIDE:
         struct, _, field = path.partition(".")
         return checked(value, INSIDE[kind], Place(struct, field, blind="." in field))
+    if kind is Kind.FILES:
+        return {name: item or "" for name, item in value.items()}
     return [item for item in value if item is not None] if kind in ELEMENTS else value
+
+
+def _elements(value: Any) -> Iterable[Any]:  # noqa: ANN401 -- any JSON
+    return value.values() if isinstance(value, dict) else value
 
 
 def _with_whole_characters(text: str) -> str:

@@ -107,8 +107,8 @@ class Reader:
 
     def _piece(self, item: Mapping[str, Any], logprobs: Any) -> Iterator[Piece]:  # noqa: ANN401 -- any JSON
         content, thinking = item.get("content") or "", item.get("reasoning_content") or ""
-        if content or thinking or logprobs:
-            told = tuple(logprobs or ())
+        told = tuple(logprob for logprob in logprobs or () if logprob.get("bytes"))  # the end has no text
+        if content or thinking or told:
             yield Piece(content=content, thinking=thinking, logprobs=told, prompt_tokens=self._prompt_tokens)
 
     def _collect(self, call: Mapping[str, Any]) -> None:

@@ -153,7 +153,7 @@ def _map(value: Any, own: Own, place: Place) -> dict[str, Any]:  # noqa: ANN401 
     if own is Own.ARGUMENTS:
         return value
     within = replace(place, blind=True)
-    return {name: _struct(item or {}, _PROPERTY, within) for name, item in value.items()}
+    return {name: _struct({} if item is None else item, _PROPERTY, within) for name, item in value.items()}
 
 
 def _wrong(value: object, go: str, place: Place) -> ApiError:
@@ -225,7 +225,9 @@ _RESPONSES_TOOL: Final = Shape(
 
 # Items of the Responses API, which are read one by one
 
-RESPONSES_ITEM: Final = Shape("struct {}", _texts("type", "role"))
+RESPONSES_ITEM: Final = Shape(
+    r'struct { Type string "json:\"type\""; Role string "json:\"role\"" }', _texts("type", "role")
+)
 RESPONSES_CALL: Final = Shape(
     "openai.ResponsesFunctionCall", _texts("id", "call_id", "type", "name", "arguments")
 )
@@ -237,6 +239,7 @@ RESPONSES_THOUGHTS: Final = Shape(
 )
 RESPONSES_PART: Final = Shape(r'struct { Type string "json:\"type\"" }', _texts("type"))
 RESPONSES_TEXT_PART: Final = Shape("openai.ResponsesTextContent", _texts("text"))
+RESPONSES_SAID_PART: Final = Shape("openai.ResponsesOutputTextContent", _texts("text"))
 RESPONSES_IMAGE_PART: Final = Shape("openai.ResponsesImageContent", _texts("detail", "image_url"))
 
 # Anthropic ------------------------------------------------------------------------------
@@ -263,7 +266,7 @@ _ANTHROPIC_TOOL: Final = Shape(
 )
 
 INSIDE: Final[Mapping[Kind, Inner]] = {
-    Kind.TOOLS: ListOf(_TOOL),
+    **dict.fromkeys((Kind.TOOLS, Kind.OPENAI_TOOLS), ListOf(_TOOL)),
     Kind.CALLS: ListOf(_CALL),
     Kind.OPENAI_MESSAGES: ListOf(_OPENAI_MESSAGE),
     Kind.RESPONSE_FORMAT: Shape("openai.ResponseFormat", {"type": Kind.TEXT, "json_schema": _JSON_SCHEMA}),

@@ -266,8 +266,9 @@ def _stop(stop: Any, *, strict: bool) -> dict[str, Any]:  # noqa: ANN401 -- any 
         return {"stop": [stop]}
     if not isinstance(stop, list):
         return {}
-    if strict and not all(isinstance(item, str) for item in stop):
-        raise ApiError(BAD_REQUEST, "invalid type for 'stop' field: float64")
+    wrong = [item for item in stop if not isinstance(item, str)]
+    if strict and wrong:
+        raise ApiError(BAD_REQUEST, f"invalid type for 'stop' field: {go_type(wrong[0])}")
     return {"stop": [item for item in stop if isinstance(item, str)]}
 
 

@@ -20,7 +20,6 @@ from supervisor.engines.embedded.rendering import named_event
 
 Item = dict[str, Any]
 
-_TEXT_FORMAT: Final = {"type": "text"}
 _TOOL_FIELDS: Final = ("type", "name", "description", "strict", "parameters")
 
 
@@ -169,11 +168,11 @@ class ResponsesRendering:
             "instructions": asked.get("instructions") or None,
             "output": [],
             "error": None,
-            "tools": [{name: tool.get(name) for name in _TOOL_FIELDS} for tool in asked.get("tools", ())],
+            "tools": [_tool_settings(tool) for tool in asked.get("tools", ())],
             "tool_choice": "auto",
             "truncation": asked.get("truncation", "disabled"),
             "parallel_tool_calls": True,
-            "text": {"format": asked.get("text", {}).get("format") or _TEXT_FORMAT},
+            "text": {"format": _format_settings(asked.get("text", {}).get("format"))},
             "top_p": asked.get("top_p", 1.0),
             "presence_penalty": 0,
             "frequency_penalty": 0,
@@ -190,6 +189,19 @@ class ResponsesRendering:
             "safety_identifier": None,
             "prompt_cache_key": None,
         }
+
+
+def _tool_settings(tool: Mapping[str, Any]) -> Item:
+    return {name: tool.get(name) for name in _TOOL_FIELDS} | {
+        name: tool.get(name, "") for name in ("type", "name")
+    }
+
+
+def _format_settings(asked: Mapping[str, Any] | None) -> Item:
+    if asked is None:
+        return {"type": "text"}
+    given = {name: asked[name] for name in ("name", "schema", "strict") if asked.get(name) not in (None, "")}
+    return {"type": asked.get("type", "")} | given
 
 
 def _reasoning_settings(asked: Mapping[str, Any]) -> dict[str, Any] | None:

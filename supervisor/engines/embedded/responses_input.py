@@ -18,6 +18,7 @@ from supervisor.engines.embedded.nested import (
     RESPONSES_ITEM,
     RESPONSES_OUTPUT,
     RESPONSES_PART,
+    RESPONSES_SAID_PART,
     RESPONSES_TEXT_PART,
     RESPONSES_THOUGHTS,
     Place,
@@ -92,9 +93,7 @@ def _read(value: object, shape: Shape, place: str) -> Item:
 
 def _type_of(item: object, place: str) -> str:
     """Return the type of an item; one that has only a role is a message."""
-    if not isinstance(item, dict):
-        raise ApiError(BAD_REQUEST, f"{place}: {mismatch(item, 'openai.ResponsesInputItem')}")
-    item = _read(item, RESPONSES_ITEM, place)
+    item = _read({} if item is None else item, RESPONSES_ITEM, place)
     kind = item.get("type") or ("message" if item.get("role") else "")
     if not kind:
         raise ApiError(BAD_REQUEST, f"{place}: input item missing required 'type' field")
@@ -153,7 +152,8 @@ _SHAPES: Final[Mapping[str, Shape]] = {
     "function_call_output": RESPONSES_OUTPUT,
 }
 _PART_SHAPES: Final[Mapping[str, Shape]] = {
-    **dict.fromkeys(_TEXTS, RESPONSES_TEXT_PART),
+    "input_text": RESPONSES_TEXT_PART,
+    "output_text": RESPONSES_SAID_PART,
     "input_image": RESPONSES_IMAGE_PART,
 }
 
@@ -176,7 +176,7 @@ def _content(content: object, place: str, name: str) -> tuple[str, list[str]]:
 
 
 def _part(part: object, place: str) -> Item:
-    kind = _read(part or {}, RESPONSES_PART, place).get("type", "")
+    kind = _read({} if part is None else part, RESPONSES_PART, place).get("type", "")
     if kind not in _PARTS:
         raise ApiError(BAD_REQUEST, f"{place}: unknown content type: {kind}")
     if kind == "input_file":

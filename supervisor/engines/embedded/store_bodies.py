@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from supervisor.contract.go_json import mismatch
 from supervisor.contract.names import InvalidModelNameError, ModelName
 from supervisor.engines.embedded.failures import BAD_REQUEST, ApiError
 from supervisor.engines.embedded.structs import Kind, Struct
@@ -26,7 +27,7 @@ _INFO_TYPES: Final[Mapping[str, type]] = {
 }
 _KINDS: Final = {str: "text", int: "whole number", list: "list"}
 _NAMED: Final = {"model": Kind.TEXT, "name": Kind.TEXT}
-_STREAMED: Final = {"stream": Kind.FLAG, "insecure": Kind.FLAG}
+_STREAMED: Final = {"stream": Kind.FLAG, "insecure": Kind.FLAG, "username": Kind.TEXT, "password": Kind.TEXT}
 
 PULL: Final = Struct("PullRequest", _NAMED | _STREAMED)
 PUSH: Final = Struct("PushRequest", _NAMED | _STREAMED)
@@ -49,7 +50,8 @@ CREATE: Final = Struct(
         ),
         Kind.TEXT,
     )
-    | dict.fromkeys(("files", "adapters", "parameters", "info"), Kind.OBJECT)
+    | dict.fromkeys(("files", "adapters"), Kind.FILES)
+    | dict.fromkeys(("parameters", "info"), Kind.OBJECT)
     | {"stream": Kind.FLAG, "license": Kind.ANY, "messages": Kind.MESSAGES},
 )
 
@@ -80,10 +82,9 @@ def order_of(body: Mapping[str, Any]) -> Order:
     name = name_of(name_in(body))
     files = {path: _digest(path, digest) for path, digest in body.get("files", {}).items()}
     _refuse_unsupported(body, files)
-    if "from" not in body and "files" not in body:
-        raise ApiError(BAD_REQUEST, "neither 'from' or 'files' was specified")
     if not body.get("from") and not files:
-        raise ApiError(BAD_REQUEST, "unknown type" if "files" in body else _INVALID_NAME)
+        text = "unknown type" if "files" in body else "neither 'from' or 'files' was specified"
+        raise ApiError(BAD_REQUEST, text)
     source = name_of(body["from"]) if body.get("from") else None
     return Order(name=name, wish=_wish(body), source=source, files=files)
 
@@ -103,10 +104,10 @@ def _wish(body: Mapping[str, Any]) -> Wish:
     )
 
 
-def _digest(path: str, digest: object) -> str:
+def _digest(path: str, digest: str) -> str:
     if not path or path.startswith("/") or ".." in path.split("/"):
         raise ApiError(BAD_REQUEST, "file path must be relative")
-    found = digest_of(digest) if isinstance(digest, str) else None
+    found = digest_of(digest)
     if found is None:
         raise ApiError(BAD_REQUEST, INVALID_DIGEST)
     return found
@@ -143,7 +144,10 @@ def _check_template(text: str) -> None:
 
 
 def _licenses(value: object) -> tuple[str, ...]:
-    texts = value if isinstance(value, list) else [value] if value else []
-    if not all(isinstance(text, str) for text in texts):
-        raise ApiError(BAD_REQUEST, "license must be a text or a list of texts")
-    return tuple(texts)
+    texts = [value] if isinstance(value, str) else [] if value is None else value
+    if not isinstance(texts, list):
+        raise ApiError(BAD_REQUEST, mismatch(value, "[]string"))
+    for text in texts:
+        if text is not None and not isinstance(text, str):
+            raise ApiError(BAD_REQUEST, mismatch(text, "string"))
+    return tuple(text for text in texts if text)

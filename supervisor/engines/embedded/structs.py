@@ -17,14 +17,18 @@ class Kind(StrEnum):
     TEXT = "string"
     FLAG = "bool"
     INT = "int"
+    INT32 = "int32"
     FLOAT = "float64"
+    FLOAT32 = "float32"
     OBJECT = "map[string]interface {}"
+    FILES = "map[string]string"
     INTS = "[]int"
     TEXTS = "[]string"
     LIST = "[]interface {}"
     MESSAGES = "[]api.Message"
     IMAGES = "[]api.ImageData"
     TOOLS = "api.Tools"
+    OPENAI_TOOLS = "[]api.Tool"
     CALLS = "[]api.ToolCall"
     ANY = "interface {}"
     OPENAI_MESSAGES = "[]openai.Message"
@@ -46,11 +50,14 @@ TYPES: Final[Mapping[Kind, tuple[type, ...]]] = {
     Kind.TEXT: (str,),
     Kind.FLAG: (bool,),
     Kind.INT: (int,),
+    Kind.INT32: (int,),
     Kind.FLOAT: (int, float),
+    Kind.FLOAT32: (int, float),
     Kind.ANY: (object,),
     **dict.fromkeys(
         (
             Kind.OBJECT,
+            Kind.FILES,
             Kind.RESPONSE_FORMAT,
             Kind.STREAM_OPTIONS,
             Kind.REASONING,
@@ -71,6 +78,7 @@ TYPES: Final[Mapping[Kind, tuple[type, ...]]] = {
             Kind.MESSAGES,
             Kind.IMAGES,
             Kind.TOOLS,
+            Kind.OPENAI_TOOLS,
             Kind.CALLS,
             Kind.OPENAI_MESSAGES,
             Kind.RESPONSES_TOOLS,
@@ -85,6 +93,8 @@ ELEMENTS: Final[Mapping[Kind, tuple[type, str]]] = {
     Kind.TEXTS: (str, "string"),
     Kind.IMAGES: (str, "api.ImageData"),
     Kind.TOOLS: (dict, "api.Tool"),
+    Kind.OPENAI_TOOLS: (dict, "api.Tool"),
+    Kind.FILES: (str, "string"),
     Kind.CALLS: (dict, "api.ToolCall"),
     Kind.MESSAGES: (dict, "api.Alias"),
     Kind.OPENAI_MESSAGES: (dict, "openai.Message"),
@@ -134,7 +144,8 @@ GENERATE: Final = Struct(
     _RUNTIME
     | _ANSWER
     | dict.fromkeys(("prompt", "suffix", "system", "template"), Kind.TEXT)
-    | {"context": Kind.INTS, "raw": Kind.FLAG, "images": Kind.IMAGES},
+    | {"context": Kind.INTS, "raw": Kind.FLAG, "images": Kind.IMAGES}
+    | dict.fromkeys(("width", "height", "steps"), Kind.INT32),
 )
 CHAT: Final = Struct("ChatRequest", _RUNTIME | _ANSWER | {"messages": Kind.MESSAGES, "tools": Kind.TOOLS})
 EMBED: Final = Struct("EmbedRequest", _RUNTIME | {"input": Kind.ANY, "dimensions": Kind.INT})
@@ -173,6 +184,7 @@ _OPENAI: Final = {
     "frequency_penalty": Kind.FLOAT,
     "presence_penalty": Kind.FLOAT,
     "top_p": Kind.FLOAT,
+    "_debug_render_only": Kind.FLAG,
 }
 OPENAI_CHAT: Final = _middleware(
     "ChatCompletionRequest",
@@ -180,7 +192,7 @@ OPENAI_CHAT: Final = _middleware(
     | {
         "messages": Kind.OPENAI_MESSAGES,
         "response_format": Kind.RESPONSE_FORMAT,
-        "tools": Kind.TOOLS,
+        "tools": Kind.OPENAI_TOOLS,
         "reasoning": Kind.REASONING,
         "reasoning_effort": Kind.TEXT,
         "logprobs": Kind.FLAG,
@@ -188,7 +200,10 @@ OPENAI_CHAT: Final = _middleware(
     },
 )
 OPENAI_COMPLETION: Final = _middleware(
-    "CompletionRequest", _OPENAI | {"prompt": Kind.TEXT, "suffix": Kind.TEXT, "logprobs": Kind.INT}
+    "CompletionRequest",
+    _OPENAI
+    | {"prompt": Kind.TEXT, "suffix": Kind.TEXT, "logprobs": Kind.INT}
+    | dict.fromkeys(("temperature", "frequency_penalty", "presence_penalty", "top_p"), Kind.FLOAT32),
 )
 OPENAI_EMBED: Final = _middleware(
     "EmbedRequest",
@@ -209,6 +224,7 @@ RESPONSES: Final = _middleware(
         "top_p": Kind.FLOAT,
         "truncation": Kind.TEXT,
         "tools": Kind.RESPONSES_TOOLS,
+        "include": Kind.TEXTS,
     },
 )
 MESSAGES: Final = _middleware(
