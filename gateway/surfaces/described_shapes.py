@@ -30,7 +30,7 @@ Options = Annotated[
     Field(description="sampling and runner options, as Ollama names them", examples=[{"num_predict": 16}]),
 ]
 Format = Annotated[
-    Literal["json", ""] | dict[str, Any] | None, Field(description="`json`, or a JSON schema of the answer")
+    Literal["", "json"] | dict[str, Any] | None, Field(description="`json`, or a JSON schema of the answer")
 ]
 Think = Annotated[bool | Literal["low", "medium", "high"] | None, Field(description="whether to think aloud")]
 Stream = Annotated[bool | None, Field(description="one JSON object a line, true by default")]
