@@ -328,7 +328,7 @@ class Runtime:
         """Ask these once more to end, which says that there is no time; return whether any of them lives."""
         living = [process for name in names if (process := self._children[name].process) is not None]
         for process in living:
-            process.terminate()
+            process.hurry()
         return bool(living)
 
     def kill(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+from contextlib import closing
 from http.client import HTTPConnection, IncompleteRead
 from pathlib import Path
 from typing import Final
@@ -26,8 +27,10 @@ NOW_S: Final = 10.0
 def test_a_second_sigterm_ends_everything_now(tmp_path: Path, engine: str) -> None:
     """An answer of minutes is under way; its client is told in its own protocol that it is not whole."""
     counting_model(tmp_path / "models", width=512, layers=6, feed_forward=2048)
-    with corral(tmp_path, engine=engine, workers=[{"name": "w0"}]) as running:
-        connection = HTTPConnection(urlsplit(running.url).netloc, timeout=30)
+    with (
+        corral(tmp_path, engine=engine, workers=[{"name": "w0"}]) as running,
+        closing(HTTPConnection(urlsplit(running.url).netloc, timeout=30)) as connection,
+    ):
         order = {"model": "count", "prompt": "go", "options": {"num_predict": 1900}}
         connection.request("POST", "/api/generate", json.dumps(order))
         answer = connection.getresponse()
