@@ -27,8 +27,8 @@ _ON_TERMINAL: Final = (
     "import os, signal, sys\n"
     "os.setsid()\n"
     "os.open(sys.argv[1], os.O_RDWR)\n"  # a session's first one is its own
-    "if sys.argv[2] == 'nohup':\n"
-    "    signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    "ignored = sys.argv[2] == 'nohup'\n"  # as these tests themselves may have been started
+    "signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)\n"
     "os.execv(sys.argv[3], sys.argv[3:])\n"
 )
 
