@@ -8,8 +8,9 @@ anybody hears `success`.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
@@ -85,6 +86,46 @@ class Undertaking:
         self._news = asyncio.Event()
 
 
+class Quiet:
+    """Keeps what clients ask of a store and the removal of second names in it apart.
+
+    An Ollama looks through all names at the start of most operations, and fails when one vanishes meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._under_way: Counter[str] = Counter()
+        self._alone: set[str] = set()
+        self._moved = asyncio.Event()
+
+    @asynccontextmanager
+    async def operation(self, store: str) -> AsyncIterator[None]:
+        """Wait until no name is being removed; then none is until the end of the block."""
+        while store in self._alone:
+            await self._moved.wait()
+        self._under_way[store] += 1
+        try:
+            yield
+        finally:
+            self._under_way[store] -= 1
+            self._move()
+
+    @asynccontextmanager
+    async def removal(self, store: str) -> AsyncIterator[None]:
+        """Wait until nothing is under way; then nothing begins until the end of the block."""
+        while self._under_way[store] or store in self._alone:
+            await self._moved.wait()
+        self._alone.add(store)
+        try:
+            yield
+        finally:
+            self._alone.discard(store)
+            self._move()
+
+    def _move(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+
 class Stores:
     """All operations of one gateway."""
 
@@ -97,6 +138,7 @@ class Stores:
         self._tasks: set[asyncio.Task[None]] = set()
         self._outgoing: set[tuple[str, str]] = set()
         """Store and second name of models that are being replaced, or were and are not gone yet."""
+        self._quiet = Quiet()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -231,7 +273,8 @@ class Stores:
                 failure = Failure(HTTPStatus.SERVICE_UNAVAILABLE, f"no worker of {store.workers} came up")
                 return undertaking.tell(merge.failed(store.workers, failure))
             try:
-                return await self._ask(member, store, undertaking, merge)
+                async with self._undisturbed(store, request):
+                    return await self._ask(member, store, undertaking, merge)
             except WorkerUnreachableError as error:
                 _log.warning("worker broke off", op=str(request.kind), worker=member.worker, error=str(error))
             breaks = 1 if merge.completed > before else breaks + 1
@@ -259,6 +302,12 @@ class Stores:
     def _current(self, store: Store) -> Store:
         """Return the store as it is now."""
         return next((s for s in stores(self.members()) if s.key == store.key), store)
+
+    def _undisturbed(self, store: Store, request: StoreRequest) -> AbstractAsyncContextManager[None]:
+        """A pull and a push name their model only, and may take hours."""
+        if request.kind in {Kind.PULL, Kind.PUSH}:
+            return nullcontext()
+        return self._quiet.operation(store.key)
 
     async def _ask(self, member: Member, store: Store, undertaking: Undertaking, merge: Merge) -> None:
         request, name = undertaking.request, store.workers
@@ -307,7 +356,9 @@ class Stores:
             if mark in self._outgoing:
                 continue
             copy = {"source": request.model, "destination": name}
-            if await self._asked_aside(member, "POST", "/api/copy", copy):
+            async with self._quiet.operation(store.key):
+                copied = await self._asked_aside(member, "POST", "/api/copy", copy)
+            if copied:
                 self._outgoing.add(mark)
                 self._fleet.roster.stand_ins[identity(name)] = request.key
                 stack.callback(self._start_retiring, store, name)
@@ -330,10 +381,12 @@ class Stores:
             if not await self._departures.leave(places, _OUTGOING_S):
                 _log.warning("a replaced model is still in memory", workers=workers, busy=_told(places))
                 return  # the next gateway tries again
-            member = writer(self._current(store), holding=key)
-            if member is not None and await self._asked_aside(
-                member, "DELETE", "/api/delete", {"model": name}
-            ):
+            async with self._quiet.removal(store.key):
+                member = writer(self._current(store), holding=key)
+                gone = member is not None and await self._asked_aside(
+                    member, "DELETE", "/api/delete", {"model": name}
+                )
+            if gone:
                 self._fleet.forget_model(key, workers)
                 await self._fleet.store_changed()
         finally:

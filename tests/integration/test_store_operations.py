@@ -273,6 +273,29 @@ async def test_a_model_that_is_replaced_keeps_a_second_name_until_it_is_out_of_m
         assert await names(bench) == {"count:latest", "other:latest"}
 
 
+async def test_a_second_name_is_not_removed_while_something_is_done_to_the_store(tmp_path: Path) -> None:
+    """An Ollama that looks through its names fails with a file that has vanished."""
+    worker = StoreWorker("w0", gate=asyncio.Event())
+    assert worker.gate is not None
+    async with gateway(tmp_path, worker) as bench:
+        creation = asyncio.create_task(ask(bench, "/api/create", model="made", **{"from": "other"}))
+        await until(lambda: bool(worker.store.changing), "a model is being made")
+        assert await ask(bench, "/api/copy", source="other", destination="count") == (200, [])
+        second = worker.done[0].removeprefix("copy ")
+        assert await names(bench) == {"count:latest", "other:latest"}
+        assert await ask(bench, "/api/copy", source="other", destination="more") == (200, [])
+        worker.gate.set()
+        assert (await creation)[0] == 200
+        await until(lambda: len(worker.done) == 5, "the second name is gone")
+    assert worker.done == [
+        f"copy {second}",
+        "copy count:latest",
+        "copy more:latest",
+        "create made:latest",
+        f"delete {second}",
+    ]
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
