@@ -18,13 +18,15 @@ import structlog
 from aiohttp import web
 
 from gateway import host
-from gateway.departures import Departures
 from gateway.ending import Ending
 from gateway.external.health import USUAL, Timings
 from gateway.external.merging import NO_SUPERVISOR
-from gateway.external_link import ExternalLink, Surroundings
-from gateway.fleet import Fleet
-from gateway.fleet_link import Reports, follow
+from gateway.fleet.departures import Departures
+from gateway.fleet.external_link import ExternalLink, Surroundings
+from gateway.fleet.fleet import Fleet
+from gateway.fleet.link import Reports, follow
+from gateway.fleet.reporting import Reporting
+from gateway.fleet.shown import Shows
 from gateway.handover.forwarding import Forwarding
 from gateway.handover.inheritance import Inheritance, inherited
 from gateway.handover.succession import HandingOver, Succession
@@ -42,15 +44,13 @@ from gateway.http.origins import Origins
 from gateway.http.server import ClientRunner
 from gateway.http.store import StoreHandlers
 from gateway.http.turn import Turn
-from gateway.learning import Learning
+from gateway.learning.keeping import Learning
 from gateway.relay.sockets import worker_socket
 from gateway.relay.upstream import Upstream
 from gateway.reload import Parts, Settings, policy_of
-from gateway.reporting import Reporting
 from gateway.runtime import Runtime
 from gateway.scheduling.residency import quiet
 from gateway.scheduling.scheduler import Scheduler
-from gateway.shown import Shows
 from gateway.stores import Stores
 from supervisor.contract.config import Config
 from supervisor.contract.fleet import FleetSnapshot

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import structlog
 
 from gateway.commands.settings import SettingsError
-from gateway.external_link import ExternalLink
-from gateway.fleet import Fleet
+from gateway.fleet.external_link import ExternalLink
+from gateway.fleet.fleet import Fleet
 from gateway.health.watch import Health
 from gateway.http.bodies import BodyLimit
 from gateway.http.edge import Edge

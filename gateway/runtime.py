@@ -14,9 +14,9 @@ from typing import Any, Protocol, assert_never
 
 import structlog
 
-from gateway.decisions import Decisions, LoadTrace
+from gateway.decisions.memory import Decisions, LoadTrace
+from gateway.decisions.queue_rows import waiting_row
 from gateway.handover.lines import UnderWay
-from gateway.queue_rows import waiting_row
 from gateway.relay.outcome import AttemptFailedError
 from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.scheduler import Scheduler

@@ -18,9 +18,9 @@ from typing import Any, Final
 import aiohttp
 import structlog
 
-from gateway.departures import Departures, Place
-from gateway.fleet import Fleet
-from gateway.roster import instance_of
+from gateway.fleet.departures import Departures, Place
+from gateway.fleet.fleet import Fleet
+from gateway.fleet.roster import instance_of
 from gateway.store.joining import Broadcast, Follower, joins_by, outlives_its_clients
 from gateway.store.merging import Failure, Merge, Told, status_line
 from gateway.store.outgoing import is_stand_in, stand_in_for

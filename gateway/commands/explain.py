@@ -13,8 +13,8 @@ from urllib.parse import quote
 from gateway.commands.admin_socket import NobodyAnswersError, add_socket_arguments, ask_gateway
 from gateway.commands.explanation import explanation
 from gateway.commands.settings import SettingsError
-from gateway.decision_log import explain_from_log
-from gateway.decisions import UnknownRequestError
+from gateway.decisions.log import explain_from_log
+from gateway.decisions.memory import UnknownRequestError
 from supervisor.contract.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 
 HELP = "tell why a request went where it went, and what was loaded for it"

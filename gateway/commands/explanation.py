@@ -1,4 +1,4 @@
-"""The document of one request (`gateway/decisions.py`) in words, for a person at a terminal. Pure."""
+"""The document of one request (`gateway/decisions/memory.py`) in words, for a person at a terminal. Pure."""
 
 from __future__ import annotations
 

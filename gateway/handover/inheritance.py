@@ -17,6 +17,7 @@ from typing import Final
 
 import structlog
 
+from gateway.fleet.roster import Held, Roster
 from gateway.handover.lines import (
     LONGEST_LINE_BYTES,
     SERVING,
@@ -27,7 +28,6 @@ from gateway.handover.lines import (
     decode_estate,
     decode_over,
 )
-from gateway.roster import Held, Roster
 from gateway.runtime import Runtime
 from gateway.scheduling.names import Instance, RequestId
 from gateway.scheduling.types import Adopted, Finished, Left

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from gateway.fleet.roster import Roster
 from gateway.handover.lines import SERVING, TAKE, Estate, Over, encode_estate, encode_over
 from gateway.http.turn import Turn, Whose
-from gateway.roster import Roster
 from gateway.runtime import Hold, Runtime
 from gateway.scheduling.names import RequestId
 from gateway.scheduling.types import Event, Finished, Left

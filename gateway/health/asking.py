@@ -11,12 +11,12 @@ import asyncio
 from itertools import count
 from typing import Final
 
-from gateway.fleet import Fleet
+from gateway.fleet.fleet import Fleet
+from gateway.fleet.roster import instance_of
 from gateway.health.questions import Questions
 from gateway.health.rounds import Question, Sight, question_for
 from gateway.health.signs import Alive, NotNow, Sign
 from gateway.relay.upstream import Upstream
-from gateway.roster import instance_of
 from gateway.runtime import HandedOverError, RejectedError, Runtime
 from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.residency import LOADING, RESIDENT, Replica, WorkerResidency

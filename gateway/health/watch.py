@@ -14,7 +14,8 @@ from typing import Final, assert_never
 
 import structlog
 
-from gateway.fleet import Fleet
+from gateway.fleet.fleet import Fleet
+from gateway.fleet.roster import instance_of
 from gateway.health.asking import Asker
 from gateway.health.breaker import (
     Answered,
@@ -34,7 +35,6 @@ from gateway.health.signs import Alive, Ill, NotNow, Sign, Silent
 from gateway.relay.outcome import Blame, Outcome, describe, rule_of
 from gateway.relay.patience import Expected, first_byte_s
 from gateway.relay.upstream import Pulse, Upstream
-from gateway.roster import instance_of
 from gateway.runtime import Runtime
 from gateway.scheduling import types
 from gateway.scheduling.names import Instance, Variant

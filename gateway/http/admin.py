@@ -8,10 +8,10 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.decisions import UnknownRequestError
-from gateway.fleet import Fleet
+from gateway.decisions.memory import UnknownRequestError
+from gateway.fleet.fleet import Fleet
+from gateway.fleet.roster import instance_of
 from gateway.http.listing import held_by
-from gateway.roster import instance_of
 from gateway.runtime import Runtime
 from gateway.scheduling.names import Variant
 from gateway.scheduling.residency import Phase, Replica, WorkerResidency

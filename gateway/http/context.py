@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from gateway.fleet import Fleet
+from gateway.fleet.fleet import Fleet
+from gateway.fleet.roster import Roster, Target
+from gateway.fleet.variants import MOST_VARIANTS, PASSED, OptionError, OptionTypeError, check_type, checked
 from gateway.http.request_log import RequestRecord
-from gateway.roster import Roster, Target
 from gateway.scheduling.names import Variant
 from gateway.surfaces.surface import BadRequestError, Facts, ParsedRequest, Surface, addressed, readdressed
-from gateway.variants import MOST_VARIANTS, PASSED, OptionError, OptionTypeError, check_type, checked
 from supervisor.contract.fleet import WorkerStatus
 
 

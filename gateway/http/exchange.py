@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.fleet.roster import Target
 from gateway.http.arrival import ARRIVAL
 from gateway.http.request_log import RequestRecord
 from gateway.relay.outcome import AttemptFailedError, Outcome, breaks_of, may_retry, to_tell
-from gateway.roster import Target
 from gateway.scheduling.names import NOWHERE, Instance, Variant
 from gateway.scheduling.types import Arrived
 from gateway.surfaces.echo import Echo

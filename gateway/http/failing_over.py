@@ -19,7 +19,7 @@ import structlog
 import tenacity
 from aiohttp import web
 
-from gateway.fleet import Fleet
+from gateway.fleet.fleet import Fleet
 from gateway.health.watch import Health
 from gateway.http.exchange import Exchange
 from gateway.http.outgoing import Outgoing

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from gateway.roster import Roster, Target
+from gateway.fleet.roster import Roster, Target
 from gateway.scheduling.names import Variant
 from gateway.surfaces.surface import BadRequestError, Facts
 from gateway.workers.engines import dies_of_schemas

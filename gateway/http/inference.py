@@ -20,8 +20,10 @@ from typing import Any, Final
 import tenacity
 from aiohttp import web
 
-from gateway.doubts import doubtful, took_a_load
-from gateway.fleet import Fleet
+from gateway.fleet.doubts import doubtful, took_a_load
+from gateway.fleet.fleet import Fleet
+from gateway.fleet.offers import names_in_words
+from gateway.fleet.roster import Target
 from gateway.health.watch import Health
 from gateway.http.arrival import ARRIVAL, BODY
 from gateway.http.bodies import read_body
@@ -35,7 +37,6 @@ from gateway.http.refusals import Refusal, refusal_of
 from gateway.http.request_log import RequestRecord
 from gateway.http.speakers import Speakers
 from gateway.http.turn import TURN
-from gateway.offers import names_in_words
 from gateway.relay.answers import mistake_in
 from gateway.relay.budget import RetryBudget
 from gateway.relay.outcome import (
@@ -55,7 +56,6 @@ from gateway.relay.outcome import (
 )
 from gateway.relay.stream import AsItComes, EndOfStream, Passage, WholeFrames, pump
 from gateway.relay.upstream import Message, Reply, Upstream
-from gateway.roster import Target
 from gateway.runtime import HandedOverError, Lease, RejectedError, Runtime
 from gateway.scheduling.names import Instance, Variant
 from gateway.scheduling.types import RejectReason, UnloadAsked

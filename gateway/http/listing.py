@@ -16,14 +16,14 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from gateway.fleet import Fleet
+from gateway.fleet.fleet import Fleet
+from gateway.fleet.offers import offered, offers
+from gateway.fleet.shown import NotShownError, Shows
 from gateway.http.bodies import read_body
 from gateway.http.edge import REQUEST_ID, moved
-from gateway.offers import offered, offers
 from gateway.runtime import Runtime
 from gateway.scheduling.names import Variant
 from gateway.scheduling.residency import Phase, Replica, WorkerResidency
-from gateway.shown import NotShownError, Shows
 from gateway.surfaces import anthropic, model_lists, openai, residents
 from gateway.surfaces.model_lists import ANTHROPIC_HEADER, Listed
 from gateway.surfaces.residents import Held

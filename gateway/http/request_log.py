@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import structlog
 
-from gateway.decisions import Attempt, Decisions
+from gateway.decisions.memory import Attempt, Decisions
 from gateway.scheduling.names import RequestId, Variant
 from gateway.scheduling.types import Grant, Rejection
 from gateway.surfaces.surface import Counts, Facts

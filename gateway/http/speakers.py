@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from gateway.roster import Roster, Target, instance_of
+from gateway.fleet.roster import Roster, Target, instance_of
 from gateway.scheduling.names import Instance
 from gateway.surfaces.surface import BadRequestError
 from gateway.workers.engines import speakers, speaks, spoken_by_all

@@ -18,16 +18,16 @@ import aiohttp
 import httpx
 import ollama
 
+from gateway.fleet.roster import ModelDetails, ModelRow, listed_as
+from gateway.fleet.variants import PASSED
 from gateway.relay.sockets import socket_options
-from gateway.roster import ModelDetails, ModelRow, listed_as
 from gateway.scheduling.types import Resident
-from gateway.variants import PASSED
 from gateway.workers.effective_slots import effective_slots
 from supervisor.contract.wire import SLOTS_FIELD
 
 T = TypeVar("T")
 Residents = dict[str, Resident]
-"""What a worker holds, by what it lists it as (`gateway.roster.listed_as`)."""
+"""What a worker holds, by what it lists it as (`gateway.fleet.roster.listed_as`)."""
 
 _POLL_S: Final = 0.05
 """Between looks at /api/ps after a load or an unload was answered; Ollama's list follows within 0.5 s."""

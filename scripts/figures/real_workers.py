@@ -15,7 +15,7 @@ from typing import Final
 
 import aiohttp
 
-from gateway.roster import ModelRow
+from gateway.fleet.roster import ModelRow
 from gateway.scheduling.names import Variant
 from gateway.simulate.machine import Machine, Replica, Worker
 from gateway.simulate.model import Fleet, Job, Model, Request

@@ -67,7 +67,7 @@ SEEDS: Final = (
     ),
     Seed(
         "an open circuit keeps nobody away",
-        "gateway/roster.py",
+        "gateway/fleet/roster.py",
         "ready=self.is_ready(status) and instance_of(status) not in self.tripped,",
         "ready=self.is_ready(status),",
         _MUTE,
@@ -158,14 +158,14 @@ SEEDS: Final = (
     ),
     Seed(
         "a worker is called idle while it answers",
-        "gateway/reporting.py",
+        "gateway/fleet/reporting.py",
         "if drains and not self.runtime.scheduler.leases_on(instance_of(status)):",
         "if drains:",
         _DRAINS,
     ),
     Seed(
         "a draining worker gets requests",
-        "gateway/roster.py",
+        "gateway/fleet/roster.py",
         "return status.state is WorkerState.READY and",
         "return status.state in (WorkerState.READY, WorkerState.DRAINING) and",
         _DRAINS,
@@ -263,7 +263,7 @@ SEEDS: Final = (
     ),
     Seed(
         "what was learned goes by the wall clock",
-        "gateway/learned_file.py",
+        "gateway/learning/file.py",
         "if now.id and now.id == self.boot.id:",
         "if False:",
         "test_clock_jump.py::test_what_was_learned_survives_a_clock_that_is_a_year_off[embedded]",
@@ -403,7 +403,7 @@ SEEDS: Final = (
     ),
     Seed(
         "a load that is stuck is waited for",
-        "gateway/fleet.py",
+        "gateway/fleet/fleet.py",
         "for instance in stuck_since(before, snapshot):",
         "for instance in ():",
         "test_dies_while_loading.py::test_a_load_that_waits_for_a_dead_process_is_given_up",

@@ -1,6 +1,6 @@
 """A load that comes to no end: its process stands still, while the worker answers everything else.
 
-Seeds: drop `async with loading.limit` in `gateway/moves.py`, or what `on_timeout` is set to in
+Seeds: drop `async with loading.limit` in `gateway/fleet/moves.py`, or what `on_timeout` is set to in
 `gateway/health/watch.py`.
 """
 

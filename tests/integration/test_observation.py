@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import doubts
+from gateway.fleet import doubts
 from tests.support.fake_ollama import FakeOllama
 from tests.support.gateway import gateway, until
 

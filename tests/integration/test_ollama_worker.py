@@ -9,7 +9,7 @@ import aiohttp
 import ollama
 import pytest
 
-from gateway.roster import ModelRow
+from gateway.fleet.roster import ModelRow
 from gateway.scheduling.names import Variant
 from gateway.workers.client import WorkerClient, WorkerRefusedError
 from tests.support.models import corrupt_model, counting_model, embedding_model

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.decisions import UnknownRequestError
+from gateway.decisions.memory import UnknownRequestError
 from tests.support.corral import COMMAND
 from tests.support.fake_ollama import FakeOllama
 from tests.support.gateway import DEADLINE_S, Bench, gateway, until

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from gateway.roster import ModelRow
+from gateway.fleet.roster import ModelRow
 from gateway.scheduling.names import Variant
 from gateway.workers import client
 from gateway.workers.client import WorkerClient, WorkerUnreachableError

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.commands.explanation import WIDTH, explanation
-from gateway.decision_log import explain_from_log
-from gateway.decisions import MOST_LOADS, MOST_REQUESTS, Attempt, Decisions, UnknownRequestError
+from gateway.decisions.log import explain_from_log
+from gateway.decisions.memory import MOST_LOADS, MOST_REQUESTS, Attempt, Decisions, UnknownRequestError
 from gateway.scheduling.names import Instance, RequestId, Variant
 from gateway.scheduling.reasons import GrantReason, LoadCause, LoadOption, LoadReason, ReplicaOption, Turn
 from gateway.scheduling.types import Grant, Load, RejectReason, Unload

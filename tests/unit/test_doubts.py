@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway.doubts import Doubts, doubtful, took_a_load
+from gateway.fleet.doubts import Doubts, doubtful, took_a_load
 from gateway.scheduling.names import Instance
 
 W0, W1 = Instance("w0", 1), Instance("w1", 1)

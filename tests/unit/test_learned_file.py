@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from gateway.learned_file import MOST_MODELS, Boot, LearnedFile, LearnedFileError, Saved, decode, encode
+from gateway.learning.file import MOST_MODELS, Boot, LearnedFile, LearnedFileError, Saved, decode, encode
 from gateway.scheduling.estimates import ModelLearned
 from gateway.scheduling.names import Variant
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.commands.models import _cells
-from gateway.offers import disputed, offered, offers
-from gateway.roster import Roster
+from gateway.fleet.offers import disputed, offered, offers
+from gateway.fleet.roster import Roster
 from gateway.surfaces import model_lists
 from gateway.surfaces.model_lists import Listed
 from gateway.surfaces.show import for_client, read_show

@@ -5,9 +5,9 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from gateway import catalogues
-from gateway.catalogues import Catalogues
-from gateway.roster import Roster, instance_of
+from gateway.fleet import catalogues
+from gateway.fleet.catalogues import Catalogues
+from gateway.fleet.roster import Roster, instance_of
 from gateway.scheduling.names import Instance
 from gateway.workers.client import WorkerUnreachableError
 from supervisor.contract.fleet import FleetSnapshot, WorkerStatus

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.moves import stuck_since
+from gateway.fleet.moves import stuck_since
 from gateway.scheduling.names import Instance
 from supervisor.contract.fleet import FleetSnapshot
 from supervisor.core.stuck_loads import AGAIN, CERTAIN, StuckLoads

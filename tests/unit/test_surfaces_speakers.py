@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from gateway.fleet.roster import Roster, Target, instance_of
 from gateway.http.app import SURFACES, surface_of
 from gateway.http.speakers import Speakers
-from gateway.roster import Roster, Target, instance_of
 from gateway.scheduling.names import Instance
 from gateway.surfaces.surface import BadRequestError
 from gateway.workers.engines import speakers, speaks, spoken_by_all, worker_route

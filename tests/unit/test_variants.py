@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from gateway.roster import Held, ModelDetails, ModelRow, Roster, instance_of
+from gateway.fleet.roster import Held, ModelDetails, ModelRow, Roster, instance_of
+from gateway.fleet.variants import DEFAULTS, OptionError, PassedVariants, checked, with_options
 from gateway.scheduling.names import Variant
 from gateway.scheduling.types import Resident
-from gateway.variants import DEFAULTS, OptionError, PassedVariants, checked, with_options
 from gateway.workers.client import modelfile_options
 from supervisor.contract.config import ModelConfig
 from supervisor.contract.fleet import FleetSnapshot

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from gateway.fleet.variants import DEFAULTS, Options, PassedVariants, with_options
 from gateway.scheduling.names import Instance, Variant
 from gateway.scheduling.types import ReplicaBounds, Resident, WorkerView
 from gateway.store.outgoing import is_stand_in
-from gateway.variants import DEFAULTS, Options, PassedVariants, with_options
 from gateway.workers.devices import computes_on_gpu, device_of
 from gateway.workers.engines import honours, needs_context_in_requests, one_per_weights, uses_gpus
 from gateway.workers.faults import fault_of

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from gateway.roster import ModelRow, Roster, key_of
+from gateway.fleet.roster import ModelRow, Roster, key_of
 from gateway.surfaces.model_lists import Listed
 from supervisor.contract.names import ModelName
 

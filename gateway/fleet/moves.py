@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from gateway.roster import Held, ModelRow, Roster, instance_of
+from gateway.fleet.roster import Held, ModelRow, Roster, instance_of
 from gateway.scheduling.names import Instance, Variant
 from gateway.scheduling.types import Resident
 from gateway.workers.client import WorkerClient, WorkerRefusedError, WorkerUnreachableError

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
-from gateway.fleet import Fleet
+from gateway.fleet.fleet import Fleet
 from gateway.runtime import Runtime
 from gateway.scheduling.residency import Replica
 from gateway.scheduling.types import Event, UnloadAsked

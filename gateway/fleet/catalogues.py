@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import structlog
 
-from gateway.roster import Roster, instance_of
+from gateway.fleet.roster import Roster, instance_of
 from gateway.scheduling.names import Instance
 from gateway.workers.client import WorkerUnreachableError
 from supervisor.contract.fleet import WorkerStatus

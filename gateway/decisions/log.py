@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable
 from typing import Final
 
-from gateway.decisions import Facts, choose, explained
+from gateway.decisions.memory import Facts, choose, explained
 
 _LOAD_ENDS: Final = ("loaded", "load refused", "load broke off")
 _LOG_KEYS: Final = ("event", "level", "timestamp")

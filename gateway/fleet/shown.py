@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 import aiohttp
 
-from gateway.roster import Roster, key_of
+from gateway.fleet.roster import Roster, key_of
 from gateway.surfaces.model_lists import Listed
 from gateway.surfaces.show import ShowRequest
 from supervisor.contract.fleet import WorkerStatus

@@ -17,12 +17,12 @@ from typing import Any, Final
 import aiohttp
 import structlog
 
-from gateway.catalogues import Catalogues
-from gateway.doubts import Doubts
 from gateway.external.merging import merged
-from gateway.moves import Moves, stuck_since
-from gateway.offers import disputed
-from gateway.roster import Held, ModelDetails, ModelRow, Roster, Target, instance_of
+from gateway.fleet.catalogues import Catalogues
+from gateway.fleet.doubts import Doubts
+from gateway.fleet.moves import Moves, stuck_since
+from gateway.fleet.offers import disputed
+from gateway.fleet.roster import Held, ModelDetails, ModelRow, Roster, Target, instance_of
 from gateway.scheduling.names import Instance, Variant
 from gateway.scheduling.types import Event, FleetChanged, Observed, Resident
 from gateway.workers.client import WorkerClient, WorkerRefusedError, WorkerUnreachableError

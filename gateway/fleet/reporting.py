@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from gateway.fleet import Fleet
-from gateway.roster import instance_of
+from gateway.fleet.fleet import Fleet
+from gateway.fleet.roster import instance_of
 from gateway.runtime import Runtime
 from gateway.scheduling.types import Event, FleetChanged
 from supervisor.contract.fleet import FleetSnapshot, WorkerState, WorkerStatus

@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from gateway.learned_file import Boot, LearnedFile, Saved, encode
+from gateway.learning.file import Boot, LearnedFile, Saved, encode
 from gateway.scheduling.estimates import Estimates, ModelLearned
 from gateway.scheduling.names import Variant
 from gateway.scheduling.types import Arrived, Event, Finished, Loaded

@@ -1,0 +1,1 @@
+"""What the scheduler has learned, kept over restarts."""
