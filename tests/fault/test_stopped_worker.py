@@ -93,7 +93,7 @@ async def test_requests_before_the_first_byte_are_answered_by_others(tmp_path: P
         await until_replaced(running, victim)
 
 
-@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("stream", [pytest.param(True, marks=pytest.mark.slow), False])
 async def test_nobody_waits_for_a_first_byte_as_long_as_a_slow_worker_may_take(
     tmp_path: Path, engine: str, *, stream: bool
 ) -> None:
