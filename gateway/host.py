@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from supervisor.contract.runtime_dir import GATEWAY_SOCKET, LOCK
+from supervisor.contract.shell.hangup import Terminal
 
 _SOCKET_PATH_BYTES: Final = 103
 """What the shortest sockaddr_un holds, less the closing NUL: that of macOS."""
@@ -56,23 +57,15 @@ def on_hangup(reload: Callable[[], object], end: Callable[[], None]) -> None:
     """
     if not hasattr(signal, "SIGHUP"):
         return
-    ends_with_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    terminal = Terminal.at_start()
 
     def hung_up() -> None:
-        if ends_with_terminal and not _has_terminal():
+        if terminal.was_closed():
             end()
         else:
             reload()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
-
-
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True
 
 
 def raise_file_limit() -> None:

@@ -26,6 +26,7 @@ from supervisor.contract.command import EXIT_FAILED, EXIT_OK
 from supervisor.contract.config import Config
 from supervisor.contract.fleet import FleetSnapshot, WorkerState, encode
 from supervisor.contract.runtime_dir import CONTROL_SOCKET, ENDPOINT, GATEWAY_SOCKET, SUPERVISOR_SOCKET
+from supervisor.contract.shell.hangup import Terminal
 from supervisor.core.backoff import RestartPolicy
 from supervisor.core.fleet import first_snapshot
 from supervisor.core.reload import Arrangement
@@ -38,13 +39,13 @@ from supervisor.host.control import Command, ControlServer
 from supervisor.host.directory import RuntimeDirectory
 from supervisor.host.gpu_watch import INTERVAL_S
 from supervisor.host.guard import Guard
+from supervisor.host.hangups import let_hangups_in
 from supervisor.host.listener import url_of
 from supervisor.host.notify import NOBODY, NotifySocket
 from supervisor.host.process import Children
 from supervisor.host.pulse import USUAL, Beat, Pulse
 from supervisor.host.reaper import Reaper
 from supervisor.host.snapshots import SnapshotServer
-from supervisor.host.terminal import Terminal, let_hangups_in
 from supervisor.jobs import WorkerJobs
 from supervisor.memory_care import MemoryCare
 from supervisor.orders import Orders

@@ -23,10 +23,10 @@ from supervisor.contract.yaml_config import ConfigError
 from supervisor.core.notifications import not_started
 from supervisor.engines.registry import ENGINES
 from supervisor.host.directory import DirectoryError, RuntimeDirectory, claim
+from supervisor.host.hangups import hold_hangups
 from supervisor.host.inherited import keep, passed_sockets, take_listener
 from supervisor.host.listener import ListenError, PortTakenError, open_listener, open_next_free
 from supervisor.host.notify import NotifySocket, notify_socket
-from supervisor.host.terminal import hold_hangups
 from supervisor.preflight import Preflight, preflight
 
 HELP: Final = "run the workers and the gateway until Ctrl-C"

@@ -1,7 +1,7 @@
 """What SIGHUP means to a supervisor: its terminal was closed, or somebody asks for a reload.
 
-Seeds, in `supervisor/host/terminal.py`: forget in `at_start` that the signal is ignored under nohup, or have
-`was_closed` always say yes.
+Seeds, in `supervisor/contract/shell/hangup.py`: forget in `at_start` that the signal is ignored under nohup,
+or have `was_closed` always say yes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Whether this process still has the terminal that it was started from.
+"""What a SIGHUP means: somebody asks for a reload, or the terminal that a program began on was closed.
 
-SIGHUP means two things: an operator asks for a reload, or the terminal was closed. Decides which it is.
+Decides which it is, for both programs; does neither.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _TERMINAL: Final = "/dev/tty"
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """How it was when this process began."""
+    """How it was when this process began. Only where there is a SIGHUP."""
 
     ends_with_it: bool
     """It had one, and nobody (nohup) said that it is to outlive it."""
@@ -30,19 +30,9 @@ class Terminal:
         return self.ends_with_it and not _is_there()
 
 
-def hold_hangups() -> None:
-    """Keep a SIGHUP that comes before anybody listens for it; it would end a Corral that just starts."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-
-
-def let_hangups_in() -> None:
-    """Have one that was kept, and all to come, heard; processes started from now on hear theirs, too."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
-
-
 def _is_there() -> bool:
     try:
-        os.close(os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+        os.close(os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY))
     except OSError:
         return False
     return True
