@@ -6,7 +6,7 @@ Decides nothing. One `Runtime` per gateway; all of it runs on the event loop, so
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -42,6 +42,7 @@ from gateway.scheduling.types import (
 )
 from gateway.workers.client import WorkerRefusedError, WorkerUnreachableError
 from gateway.workers.faults import is_out_of_memory
+from supervisor.contract.shell.background_tasks import BackgroundTasks
 
 _log = structlog.get_logger("scheduler")
 
@@ -112,7 +113,8 @@ class Runtime:
         self._held_back: list[tuple[Effect, float]] = []
         self._grants: dict[RequestId, asyncio.Future[Grant]] = {}
         self._arrived: dict[RequestId, Arrived] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._moves = BackgroundTasks()
+        """Loads and unloads under way."""
         self._timer: asyncio.TimerHandle | None = None
 
     def feed(self, event: Event) -> None:
@@ -139,10 +141,10 @@ class Runtime:
             case Reject():
                 self._settle(effect.request, RejectedError(self._told(effect)))
             case Load():
-                self._start(self._load(effect, self.decisions.loading(effect, now)))
+                self._moves.start(self._load(effect, self.decisions.loading(effect, now)))
             case Unload():
                 self.decisions.unloading(effect, now)
-                self._start(self._unload(effect))
+                self._moves.start(self._unload(effect))
             case _:
                 assert_never(effect)
 
@@ -166,8 +168,7 @@ class Runtime:
 
     async def wait_until_still(self) -> None:
         """Return when no load and no unload is under way."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._moves.wait()
 
     # Requests ------------------------------------------------------------------------
 
@@ -227,9 +228,7 @@ class Runtime:
         """Stop the timer and the loads under way."""
         if self._timer is not None:
             self._timer.cancel()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._moves.close()
 
     def _tell_of_wait(self, request: RequestId) -> None:
         """Write where the request stands in line."""
@@ -255,11 +254,6 @@ class Runtime:
         return replace(
             why, message=f"{self._loader.name(request.variant)} could not be loaded: {why.message}"
         )
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _load(self, effect: Load, trace: LoadTrace) -> None:
         where = {"worker": str(effect.instance), "model": trace.model, "load": trace.number}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -29,6 +29,7 @@ from gateway.store.requests import Kind, StoreRequest, identity
 from gateway.store.sharing import Member, Store, store_of, stores, writer
 from gateway.workers.client import WorkerUnreachableError
 from gateway.workers.store import asked
+from supervisor.contract.shell.background_tasks import BackgroundTasks
 
 _log = structlog.get_logger("store")
 
@@ -135,7 +136,7 @@ class Stores:
         self._departures = departures
         self._session = session
         self._joinable: dict[str, Undertaking] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._outgoing: set[tuple[str, str]] = set()
         """Store and second name of models that are being replaced, or were and are not gone yet."""
         self._quiet = Quiet()
@@ -143,13 +144,11 @@ class Stores:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Clean up what an earlier gateway left, and let nothing go on after the block."""
-        self._start(self._retire_leftovers())
+        self._tasks.start(self._retire_leftovers())
         try:
             yield
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._tasks.close()
 
     @asynccontextmanager
     async def following(
@@ -207,7 +206,7 @@ class Stores:
         undertaking = Undertaking(request, key)
         if key is not None:
             self._joinable[key] = undertaking
-        undertaking.task = self._start(self._run(undertaking))
+        undertaking.task = self._tasks.start(self._run(undertaking))
         return undertaking
 
     def _forget(self, undertaking: Undertaking) -> None:
@@ -262,7 +261,7 @@ class Stores:
             if store.workers in merge.done and undertaking.request.kind is Kind.DELETE:
                 workers = [member.worker for member in store.members]
                 self._fleet.forget_model(undertaking.request.key, workers)
-            await asyncio.shield(self._start(self._fleet.store_changed(undertaking.request.key)))
+            await asyncio.shield(self._tasks.start(self._fleet.store_changed(undertaking.request.key)))
 
     async def _ask_until_answered(self, store: Store, undertaking: Undertaking, merge: Merge) -> None:
         request, breaks, avoid = undertaking.request, 0, set[str]()
@@ -370,7 +369,7 @@ class Stores:
         return next((row.listed_as for row in rows if row is not None), None)
 
     def _start_retiring(self, store: Store, name: str) -> None:
-        self._start(self._retire(store, name))
+        self._tasks.start(self._retire(store, name))
 
     async def _retire(self, store: Store, name: str) -> None:
         """Delete a second name once the weights behind it have left all memories, or have another name."""
@@ -413,12 +412,6 @@ class Stores:
             status, error = HTTPStatus.BAD_GATEWAY, str(failure)
         _log.warning("second name of a replaced model", worker=member.worker, status=status, error=error)
         return False
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
 
 def _must_come(request: StoreRequest, where: Plan) -> tuple[Store, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -37,6 +37,7 @@ from gateway.external.merging import status_of
 from gateway.scheduling.names import Instance
 from supervisor.contract.config import ExternalWorker
 from supervisor.contract.fleet import WorkerState, WorkerStatus
+from supervisor.contract.shell.background_tasks import BackgroundTasks
 
 _log = structlog.get_logger("external")
 
@@ -63,7 +64,7 @@ class Watch:
     health: Health = field(default_factory=Health)
     since_unix: float = field(default_factory=time.time)
     _timer: asyncio.TimerHandle | None = None
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _questions: BackgroundTasks = field(default_factory=BackgroundTasks)
 
     @property
     def status(self) -> WorkerStatus:
@@ -89,25 +90,18 @@ class Watch:
         """Stop asking."""
         if self._timer is not None:
             self._timer.cancel()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._questions.close()
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:
             case Probe():
-                self._start(self._probe())
+                self._questions.start(self._probe())
             case Look():
-                self._start(self._look())
+                self._questions.start(self._look())
             case Announce():
                 self._tell()
             case _:
                 assert_never(effect)
-
-    def _start(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def _tell(self) -> None:
         log = _log.info if self.health.state is WorkerState.READY else _log.warning
@@ -131,7 +125,7 @@ class ExternalLink:
         self._watches = [Watch(worker, surroundings, self._announce) for worker in workers]
         self._incarnations: dict[str, int] = {}
         """Of workers that were left out, so that no later one is taken for them."""
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing = BackgroundTasks()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -142,7 +136,7 @@ class ExternalLink:
         try:
             yield
         finally:
-            await asyncio.gather(*self._closing, *(watch.close() for watch in self._watches))
+            await asyncio.gather(self._closing.wait(), *(watch.close() for watch in self._watches))
 
     def use(self, workers: Sequence[ExternalWorker]) -> None:
         """Watch these from now on; those that answer where they did before stay as they are."""
@@ -167,9 +161,7 @@ class ExternalLink:
 
     def _leave(self, watch: Watch) -> None:
         self._incarnations[watch.worker.name] = watch.health.incarnation
-        task = asyncio.get_running_loop().create_task(watch.close())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._closing.start(watch.close())
 
     def request_failed(self, url: str) -> None:
         """Take note that a request to this URL broke off; nothing happens when it is no external worker's."""

@@ -28,6 +28,7 @@ from gateway.scheduling.types import Event, FleetChanged, Observed, Resident
 from gateway.workers.client import WorkerClient, WorkerRefusedError, WorkerUnreachableError
 from supervisor.contract.config import ModelConfig
 from supervisor.contract.fleet import FleetSnapshot, WorkerState, WorkerStatus
+from supervisor.contract.shell.background_tasks import BackgroundTasks
 
 _log = structlog.get_logger("fleet")
 
@@ -59,7 +60,7 @@ class Fleet:
         self.doubts = Doubts(partial(self.look_if_quiet, relist=True))
         self._clients: dict[Instance, WorkerClient] = {}
         self._introductions: dict[Instance, asyncio.Task[None]] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing = BackgroundTasks()
         self._own: FleetSnapshot | None = None
         self._external: tuple[WorkerStatus, ...] = ()
         self._left_out: tuple[str, ...] = ()
@@ -143,7 +144,7 @@ class Fleet:
         for task in self._introductions.values():
             task.cancel()
         await asyncio.gather(*self._introductions.values(), return_exceptions=True)
-        await asyncio.gather(*self._closing, *(client.close() for client in self._clients.values()))
+        await asyncio.gather(self._closing.wait(), *(client.close() for client in self._clients.values()))
 
     async def _introduce(self, status: WorkerStatus) -> None:
         """Read what a new process has and holds, however long it takes, then let it serve."""
@@ -387,6 +388,4 @@ class Fleet:
         return self._clients[instance]
 
     def _forget(self, instance: Instance) -> None:
-        task = asyncio.get_running_loop().create_task(self._clients.pop(instance).close())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._closing.start(self._clients.pop(instance).close())

@@ -31,6 +31,7 @@ from gateway.handover.lines import (
 from gateway.runtime import Runtime
 from gateway.scheduling.names import Instance, RequestId
 from gateway.scheduling.types import Adopted, Finished, Left
+from supervisor.contract.shell.background_tasks import BackgroundTasks
 
 _log = structlog.get_logger("handover")
 
@@ -61,7 +62,7 @@ class Inheritance:
     _runtime: Runtime | None = None
     _pending: dict[RequestId, UnderWay] = field(default_factory=dict)
     """Answers on processes that nothing is given to here yet."""
-    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _hearings: BackgroundTasks = field(default_factory=BackgroundTasks)
 
     @property
     def is_empty(self) -> bool:
@@ -82,7 +83,7 @@ class Inheritance:
         for one in self.predecessors:
             told = {one.key(way.request.request): way for way in one.estate.under_way}
             self._pending |= {key: _renamed(way, key) for key, way in told.items()}
-            self._tasks.append(asyncio.create_task(self._hear(one, set(told))))
+            self._hearings.start(self._hear(one, set(told)))
 
     def seen(self, instance: Instance) -> None:
         """Enter the answers on a process of which was read what it holds, before it serves here."""
@@ -102,9 +103,7 @@ class Inheritance:
 
     async def close(self) -> None:
         """Hang up; a gateway that was not told that this one serves goes on."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._hearings.close()
         for predecessor in self.predecessors:
             predecessor.writer.close()
 

@@ -21,6 +21,7 @@ from gateway.http.turn import Turn, Whose
 from gateway.runtime import Hold, Runtime
 from gateway.scheduling.names import RequestId
 from gateway.scheduling.types import Event, Finished, Left
+from supervisor.contract.shell.background_tasks import BackgroundTasks
 
 _log = structlog.get_logger("handover")
 
@@ -49,7 +50,7 @@ class Succession:
     """Another gateway serves."""
     _heirs: dict[asyncio.StreamWriter, set[RequestId]] = field(default_factory=dict)
     """Gateways that follow us, each with the answers that it believes to be under way."""
-    _meetings: set[asyncio.Task[None]] = field(default_factory=set)
+    _meetings: BackgroundTasks = field(default_factory=BackgroundTasks)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One of them at a time is asked to wait for."""
 
@@ -66,15 +67,11 @@ class Succession:
 
     def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Hand over to whoever is at the other end, and tell it of each answer that ends."""
-        task = asyncio.get_running_loop().create_task(self._meet(reader, writer))
-        self._meetings.add(task)
-        task.add_done_callback(self._meetings.discard)
+        self._meetings.start(self._meet(reader, writer))
 
     async def close(self) -> None:
         """Hang up."""
-        for task in self._meetings:
-            task.cancel()
-        await asyncio.gather(*self._meetings, return_exceptions=True)
+        await self._meetings.close()
 
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -19,6 +19,7 @@ import structlog
 from aiohttp import web
 
 from gateway.http.server import ClientServer
+from supervisor.contract.shell.background_tasks import BackgroundTasks
 
 MOST_AT_ONCE: Final = 64
 """So many are let in before others get their turn on the event loop."""
@@ -50,7 +51,7 @@ class Door(web.BaseSite):
         super().__init__(runner)
         self._listener = listener
         self._most = most
-        self._entering: set[asyncio.Task[object]] = set()
+        self._entering = BackgroundTasks()
         self._timer: asyncio.TimerHandle | None = None
         self._watches = self._told = self._stopped = False
 
@@ -77,7 +78,7 @@ class Door(web.BaseSite):
         self._stopped = True
         self._look_away()
         self._listener.close()
-        await asyncio.gather(*self._entering, return_exceptions=True)
+        await self._entering.wait()
         await super().stop()
 
     # Whether to look ----------------------------------------------------------
@@ -125,9 +126,7 @@ class Door(web.BaseSite):
 
     def _enter(self, connection: socket.socket) -> None:
         connection.settimeout(0)
-        task = asyncio.create_task(self._entered(connection))
-        self._entering.add(task)
-        task.add_done_callback(self._entering.discard)
+        self._entering.start(self._entered(connection))
 
     async def _entered(self, connection: socket.socket) -> None:
         try:

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 
 import structlog
 
+from supervisor.contract.shell.background_tasks import BackgroundTasks
 from supervisor.host.snapshots import bind_privately
 
 Question: TypeAlias = Mapping[str, Any]
@@ -38,7 +39,7 @@ class ControlServer:
     commands: Mapping[str, Command]
     """By the name under `command` in the question."""
     _server: asyncio.Server | None = None
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _conversations: BackgroundTasks = field(default_factory=BackgroundTasks)
 
     async def start(self) -> None:
         """Listen, in place of a socket that a killed supervisor may have left."""
@@ -53,17 +54,14 @@ class ControlServer:
         """Stop listening, remove the socket and leave those who still wait for an answer."""
         if self._server is not None:
             self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._conversations.close()
         with suppress(FileNotFoundError):
             self.path.unlink()
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._conversations.start(self._converse(reader, writer))
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await self._answer(reader, writer)
         except OSError as error:

@@ -72,7 +72,7 @@ SHELL_MODULES = frozenset(
     ]
 )
 SHELL_OF_THE_CONTRACT = "supervisor/contract/shell/"
-"""What both programs do with their own streams; the rest of the contract must not know it."""
+"""What both programs do with their own streams, signals and tasks; the rest must not know it."""
 ALLOWED_IN_PURE = frozenset({"random.Random", "urllib.parse", "http.HTTPStatus"})
 """Chance and names are arguments, so their types may be named; a status is a number."""
 PROJECT_IMPORTS_OF = {

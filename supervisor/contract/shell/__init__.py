@@ -1,1 +1,1 @@
-"""What both programs do with their own streams in one way: all that the contract ever asks of the system."""
+"""What both programs do in one way with their own streams, signals and tasks: the contract's only deeds."""

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from supervisor.contract.shell.background_tasks import BackgroundTasks
 from supervisor.engines.embedded.failures import INTERNAL, ApiError
 
 _KEPT_LINES: Final = 20
@@ -151,19 +152,15 @@ async def spawn(order: Order, on_exit: Callable[[Runner, int], None]) -> Runner:
     assert process.stdin is not None
     with contextlib.suppress(RuntimeError):  # uvloop, of one that is dead already: wait_ready tells
         process.stdin.write(json.dumps({**fields, "key": key}).encode() + b"\n")
-    _watch(runner, on_exit)
+    _WATCHES.start(_watch(runner, on_exit))
     return runner
 
 
-def _watch(runner: Runner, on_exit: Callable[[Runner, int], None]) -> None:
-    task = asyncio.create_task(runner.wait_gone())
-    _WATCHES.add(task)
-    task.add_done_callback(_WATCHES.discard)
-    task.add_done_callback(lambda done: None if done.cancelled() else on_exit(runner, done.result()))
+async def _watch(runner: Runner, on_exit: Callable[[Runner, int], None]) -> None:
+    on_exit(runner, await runner.wait_gone())
 
 
-_WATCHES: Final[set[asyncio.Task[int]]] = set()
-"""The loop holds tasks weakly; these must not be collected."""
+_WATCHES: Final = BackgroundTasks()
 
 
 def usable_threads() -> int:
