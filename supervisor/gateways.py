@@ -17,6 +17,7 @@ from typing import Final
 
 import structlog
 
+from supervisor.child import Attempt, Job
 from supervisor.contract.command import EXIT_FAILED
 from supervisor.contract.config import Config
 from supervisor.contract.runtime_dir import ACCEPTED, GATEWAY_SOCKET, numbered
@@ -26,7 +27,7 @@ from supervisor.core.worker import Timings
 from supervisor.host.control import Answer, Question
 from supervisor.host.probe import Probe, UnixSocket
 from supervisor.host.process import Order
-from supervisor.runtime import Attempt, Job, ReplacementFailedError, Runtime
+from supervisor.runtime import ReplacementFailedError, Runtime
 
 GATEWAY: Final = "@gateway"
 """The gateway's name among the supervised processes; no worker can be called so. Those of gateways that were

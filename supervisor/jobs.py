@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from supervisor.child import Attempt, Job
 from supervisor.core.backoff import RestartPolicy
 from supervisor.core.pinning import worker_environment
 from supervisor.core.spec import WorkerSpec
@@ -18,7 +19,6 @@ from supervisor.engines.engine import Engine, Launch
 from supervisor.host.logs import log_worker_line
 from supervisor.host.probe import Loopback, Probe, free_port
 from supervisor.host.process import Order
-from supervisor.runtime import Attempt, Job
 
 _NO_PORT = 0
 """For comparing what processes are started with."""

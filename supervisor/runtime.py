@@ -1,7 +1,7 @@
-"""Events in, effects out: the only place where the worker machines meet processes, sockets and time.
+"""Which processes there are, what is asked of them, and what the fleet's snapshot says of them.
 
-Decides nothing. It feeds each machine what happened, does what the machine says, in its order, and sleeps
-until the machine's next deadline. It is the only writer of the fleet snapshot.
+Decides nothing: it tells each machine what happened (`child.py` does what the machine answers), and hears
+what came of it. It is the only writer of the fleet snapshot.
 """
 
 from __future__ import annotations
@@ -10,14 +10,11 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Final, TypeAlias, assert_never
+from typing import Final, TypeAlias
 
-import structlog
-
+from supervisor.child import Child, Job
 from supervisor.contract.fleet import FleetSnapshot, WorkerState, WorkerStatus
-from supervisor.contract.reports import Hung, Known
-from supervisor.contract.reports import Process as WorkerProcess
-from supervisor.core.backoff import RestartPolicy
+from supervisor.contract.reports import Hung, Known, Process
 from supervisor.core.fleet import (
     Note,
     moved,
@@ -34,74 +31,21 @@ from supervisor.core.spec import WorkerSpec
 from supervisor.core.worker import (
     Announce,
     Condemned,
-    DeadlinePassed,
     DrainCancelled,
-    Effect,
     Event,
     Exited,
     Idle,
-    Kill,
     Pardoned,
-    Probed,
-    Spawn,
     StartRequested,
     StopRequested,
-    Terminate,
     Timings,
     WorkerMachine,
 )
-from supervisor.host.probe import Loopback, Probe, answers, wait_until_ready
-from supervisor.host.process import CANNOT_RUN, Children, Order, Process
-
-_log = structlog.stdlib.get_logger(__name__)
-
-_LEVELS: Final = {WorkerState.BACKOFF: "warning", WorkerState.QUARANTINED: "error"}
-"""How loud a move is logged; the others are `info`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One incarnation to be: what to start and how to ask it whether it is ready."""
-
-    order: Order
-    probe: Probe
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A process to keep running, under the name it has in the fleet (where it is a worker)."""
-
-    name: str
-    attempt: Callable[[], Attempt]
-    """Called for every incarnation, because each gets a port of its own."""
-    policy: RestartPolicy
-    timings: Timings
+from supervisor.host.process import Children
 
 
 class ReplacementFailedError(Exception):
     """A process that was to take another's place did not come up; the text says how it ended."""
-
-
-@dataclass(slots=True)
-class _Child:
-    job: Job
-    machine: WorkerMachine
-    reason: str = ""
-    """Of its last move that nobody asked for."""
-    once: bool = False
-    """It is not started again when it ends: it is to replace another, or is replaced."""
-    process: Process | None = None
-    timer: asyncio.TimerHandle | None = None
-    probing: asyncio.Task[None] | None = None
-    notes: dict[str, Note] = field(default_factory=dict)
-    """By who tells."""
-    drains_since: int = 0
-    """Generation of the snapshot that told of its last move: a drain, as long as it drains."""
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it ended for good."""
-        return self.machine.state is WorkerState.STOPPED
 
 
 _DECIDED: Final = (WorkerState.READY, WorkerState.STOPPED)
@@ -124,7 +68,7 @@ class Runtime:
     rng: Random
     cause_of_death: Callable[[str, int], str] = lambda _name, _code: ""
     """What is known of the end of a process that nobody here ended: its name and status are given."""
-    _children: dict[str, _Child] = field(default_factory=dict)
+    _children: dict[str, Child] = field(default_factory=dict)
     _waiting: list[_Waiting] = field(default_factory=list)
     _gateways: tuple[Known, ...] = ()
     """What every gateway that lives told last."""
@@ -133,15 +77,18 @@ class Runtime:
 
     def start(self, job: Job) -> None:
         """Take the job on, and have it run from now on."""
-        child = _Child(job, WorkerMachine(job.policy, job.timings, self.rng))
+        child = self._child(job, job.timings)
         self._children[job.name] = child
-        self._feed(child, StartRequested())
+        self.feed(child, StartRequested())
+
+    def _child(self, job: Job, timings: Timings) -> Child:
+        return Child(job, WorkerMachine(job.policy, timings, self.rng), parent=self)
 
     async def stop(self, names: Iterable[str]) -> None:
         """Ask these jobs to end and wait until every process of theirs is gone."""
         stopping = tuple(names)
         for name in stopping:
-            self._feed(self._children[name], StopRequested(drain=False))
+            self.feed(self._children[name], StopRequested(drain=False))
         stopped = WorkerState.STOPPED
         await self.wait_until(lambda states: all(states.get(name, stopped) is stopped for name in stopping))
 
@@ -156,9 +103,9 @@ class Runtime:
         old, trial_name = self._children[name], f"{name} (next)"
         if old.machine.state is not WorkerState.READY or old.process is None or trial_name in self._children:
             raise ReplacementFailedError(f"was not started: the present one is {old.machine.state}")
-        new = _Child(old.job, WorkerMachine(old.job.policy, timings, self.rng), once=True)
-        self._children[trial_name], old.once, old_pid = new, True, old.process.pid
-        self._feed(new, StartRequested())
+        new, old_pid = self._child(old.job, timings), old.process.pid
+        self._children[trial_name], new.once, old.once = new, True, True
+        self.feed(new, StartRequested())
         await self.wait_until(lambda states: states[trial_name] in _DECIDED)
         self._children.pop(trial_name, None)
         if new.machine.state is not WorkerState.READY or new.process is None:
@@ -167,13 +114,13 @@ class Runtime:
         self._children[name], new.once, new.machine.timings = new, False, old.job.timings
         if not old.has_ended:
             self._children[f"{name} ({old_pid})"] = old
-            self._feed(old, StopRequested())
+            self.feed(old, StopRequested())
         return old_pid, new.process.pid
 
-    def _keep(self, child: _Child) -> None:
+    def _keep(self, child: Child) -> None:
         """Keep a process running that was not replaced, and start it again if it ended meanwhile."""
         child.once = False
-        self._feed(child, StartRequested())
+        self.feed(child, StartRequested())
 
     def timings_of(self, name: str) -> Timings:
         """Return how long a job may take."""
@@ -200,41 +147,45 @@ class Runtime:
 
     def drain(self, name: str, remark: str = "") -> None:
         """Have a worker end once its requests have ended, and stay away; `remark` then says why."""
-        self._feed(self._children[name], StopRequested(remark=remark))
+        self.feed(self._children[name], StopRequested(remark=remark))
 
     def resume(self, name: str) -> None:
         """Have a drained worker serve again, with the process that it has if it still has one."""
-        self._feed(self._children[name], DrainCancelled())
-        self._feed(self._children[name], StartRequested())
+        self.feed(self._children[name], DrainCancelled())
+        self.feed(self._children[name], StartRequested())
 
     def restart(self, name: str) -> None:
         """Have a worker end once its requests have ended, and start it again."""
-        self._feed(self._children[name], StopRequested())
-        self._feed(self._children[name], StartRequested())
+        self.feed(self._children[name], StopRequested())
+        self.feed(self._children[name], StartRequested())
 
     def known(self, gateways: tuple[Known, ...]) -> None:
         """Take what all living gateways know: who drains and has nothing left to do may end."""
         self._gateways = tuple(known for known in gateways if known.boot_id == self.fleet.boot_id)
         for child in tuple(self._children.values()):
             if child.machine.state is WorkerState.DRAINING and self._is_idle(child):
-                self._feed(child, Idle())
+                self.feed(child, Idle())
         self._wake()
+
+    def has_gateways(self) -> bool:
+        """Whether any gateway is heard, which then looks after the workers."""
+        return bool(self._gateways)
 
     def is_served(self, name: str) -> bool:
         """Whether a gateway gives requests to the worker's process."""
         process = self._process(name)
         return process is not None and is_served(self._gateways, process)
 
-    def _is_idle(self, child: _Child) -> bool:
+    def _is_idle(self, child: Child) -> bool:
         process = self._process(child.job.name)
         since = child.drains_since
         return process is not None and is_idle(self._gateways, process, since_generation=since)
 
-    def _process(self, name: str) -> WorkerProcess | None:
+    def _process(self, name: str) -> Process | None:
         status = self.status(name)
         if status is None:
             return None
-        return WorkerProcess(worker=status.worker, incarnation=status.incarnation)
+        return Process(worker=status.worker, incarnation=status.incarnation)
 
     # A new configuration.
 
@@ -260,10 +211,10 @@ class Runtime:
         before = self._incarnations.get(spec.name, 0) if old is None else old.incarnation
         status = not_started(spec, since_unix=self.wall_clock(), incarnation=before, rests=rests)
         others = (other for other in self.fleet.workers if other.worker != spec.name)
-        self._children[spec.name] = _Child(job, WorkerMachine(job.policy, job.timings, self.rng))
+        self._children[spec.name] = self._child(job, job.timings)
         self._publish(with_workers(self.fleet, (*others, status)))
         if not rests:
-            self._feed(self._children[spec.name], StartRequested())
+            self.feed(self._children[spec.name], StartRequested())
 
     def respecify(self, job: Job, spec: WorkerSpec) -> None:
         """Give a worker new limits with which its process can go on."""
@@ -296,7 +247,7 @@ class Runtime:
     def condemn(self, name: str, reason: str, *, quarantine: bool = False) -> None:
         """End a worker that must not go on; with `quarantine` it rests until `pardon`."""
         if (child := self._children.get(name)) is not None:
-            self._feed(child, Condemned(reason, quarantine=quarantine))
+            self.feed(child, Condemned(reason, quarantine=quarantine))
 
     def replace_hung(self, name: str, reason: str) -> None:
         """Kill what hangs, which cannot be asked to end, and start it again as after a crash."""
@@ -313,7 +264,7 @@ class Runtime:
     def pardon(self, name: str) -> None:
         """Let a worker that was sent to quarantine run again; others are left as they are."""
         if (child := self._children.get(name)) is not None:
-            self._feed(child, Pardoned())
+            self.feed(child, Pardoned())
 
     def note(self, name: str, source: str, note: Note) -> None:
         """Tell what `source` knows of a worker, in place of what it told before."""
@@ -334,7 +285,7 @@ class Runtime:
     def kill(self) -> None:
         """End everything now; `stop` then has nothing left to wait for."""
         for child in self._children.values():
-            self._feed(child, StopRequested(drain=False))
+            self.feed(child, StopRequested(drain=False))
             if child.process is not None:
                 child.process.kill()
 
@@ -348,39 +299,15 @@ class Runtime:
     def _states(self) -> dict[str, WorkerState]:
         return {name: child.machine.state for name, child in self._children.items()}
 
-    # One event.
+    # One event, and what came of it.
 
-    def _feed(self, child: _Child, event: Event) -> None:
+    def feed(self, child: Child, event: Event) -> None:
+        """Let a process's machine know what happened, and everybody else what changed by it."""
         before = self.fleet
-        for effect in child.machine.handle(event, asyncio.get_running_loop().time()):
-            self._apply(child, effect)
-        self._set_timer(child)
+        child.handle(event)
         if self.fleet is not before:
             self.publish(self.fleet)
         self._wake()
-
-    def _apply(self, child: _Child, effect: Effect) -> None:
-        match effect:
-            case Spawn():
-                self._spawn(child)
-            case Terminate():
-                if child.process is not None:
-                    child.process.terminate()
-            case Kill():
-                if child.process is not None:
-                    child.process.kill()
-            case Announce():
-                self._announce(child, effect)
-            case _:
-                assert_never(effect)
-
-    def _set_timer(self, child: _Child) -> None:
-        if child.timer is not None:
-            child.timer.cancel()
-            child.timer = None
-        if child.machine.deadline is not None:
-            loop = asyncio.get_running_loop()
-            child.timer = loop.call_at(child.machine.deadline, self._feed, child, DeadlinePassed())
 
     def _wake(self) -> None:
         states = self._states()
@@ -389,55 +316,25 @@ class Runtime:
             if not waiting[1].done():  # it was cancelled meanwhile
                 waiting[1].set_result(None)
 
-    # The effects.
+    def spawned(self, child: Child, pid: int, port: int) -> None:
+        """Take note of a worker's new process."""
+        self._change(child.job.name, lambda status: spawned(status, pid=pid, port=port))
 
-    def _spawn(self, child: _Child) -> None:
-        try:
-            attempt = child.job.attempt()
-            child.process = self.children.spawn(attempt.order, lambda code: self._exited(child, code))
-        except OSError as error:
-            _log.error("cannot start", worker=child.job.name, error=str(error))
-            asyncio.get_running_loop().call_soon(self._exited, child, CANNOT_RUN)
-            return
-        child.probing = self.tasks.create_task(self._probe(child, attempt.probe))
-        address = attempt.probe.address
-        if isinstance(address, Loopback):
-            pid, port = child.process.pid, address.port
-            self._change(child.job.name, lambda status: spawned(status, pid=pid, port=port))
-
-    def _exited(self, child: _Child, code: int) -> None:
-        child.process = None
-        if child.probing is not None:
-            child.probing.cancel()
+    def exited(self, child: Child, code: int) -> None:
+        """Take note that a process ended, or could not be started."""
+        child.process_ended()
         if child.once and child.machine.wanted:
-            self._feed(child, StopRequested(drain=False))
+            self.feed(child, StopRequested(drain=False))
         ended_here = child.machine.state is WorkerState.STOPPING
         why = "" if ended_here else self.cause_of_death(child.job.name, code)
-        self._feed(child, Exited(code, why))
+        self.feed(child, Exited(code, why))
         if child.once:
             self._children = {
                 n: c for n, c in self._children.items() if c is not child or n == child.job.name
             }
 
-    async def _probe(self, child: _Child, probe: Probe) -> None:
-        """Ask until it is ready, and then now and then whether it lives.
-
-        A gateway looks after the workers better, and knows when they load: while there is one they are not
-        asked. Who looks after the gateway is `host/pulse.py`.
-        """
-        await wait_until_ready(probe)
-        self._feed(child, Probed(ok=True))
-        timings = child.job.timings
-        while True:
-            await asyncio.sleep(timings.probe_interval_s)
-            if not self._gateways and isinstance(probe.address, Loopback):
-                self._feed(child, Probed(ok=await answers(probe, timings.probe_timeout_s)))
-
-    def _announce(self, child: _Child, announce: Announce) -> None:
-        level = _LEVELS.get(announce.new, "info")
-        getattr(_log, level)(announce.new, worker=child.job.name, was=announce.old, reason=announce.reason)
-        if not announce.reason.endswith(" asked"):
-            child.reason = announce.reason
+    def announced(self, child: Child, announce: Announce) -> None:
+        """Take note of a move."""
         since = self.wall_clock()
         self._change(child.job.name, lambda status: moved(status, announce, since_unix=since))
         child.drains_since = self.fleet.generation
