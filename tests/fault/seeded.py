@@ -137,8 +137,8 @@ SEEDS: Final = (
     ),
     Seed(
         "without a gateway nobody asks",
-        "supervisor/runtime.py",
-        "if not self._gateways and isinstance(probe.address, Loopback):",
+        "supervisor/child.py",
+        "if not self.parent.has_gateways() and isinstance(probe.address, Loopback):",
         "if False:",
         "test_without_gateway.py::test_a_worker_that_does_not_answer_is_replaced",
     ),
@@ -397,7 +397,7 @@ SEEDS: Final = (
     Seed(
         "an old gateway is killed before its answers have ended",
         "supervisor/runtime.py",
-        "            self._feed(old, StopRequested())",
+        "            self.feed(old, StopRequested())",
         "            old.process.kill()",
         "test_gateway_upgrade.py::test_three_upgrades_in_a_row_under_load_refuse_and_break_nothing[embedded]",
     ),
