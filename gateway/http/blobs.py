@@ -20,7 +20,7 @@ from aiohttp import web
 
 from gateway.store.merging import Failure, Merge, error_line
 from gateway.store.sharing import Store, writer
-from gateway.stores import Stores
+from gateway.stores.sharers import Sharers
 from gateway.workers.client import WorkerUnreachableError
 from gateway.workers.store import has_blob, send_blob
 
@@ -72,9 +72,9 @@ class _Upload:
 class BlobHandlers:
     """Handlers of the parts of models."""
 
-    def __init__(self, stores: Stores, session: aiohttp.ClientSession) -> None:
+    def __init__(self, sharers: Sharers, session: aiohttp.ClientSession) -> None:
         """Share the gateway's session."""
-        self._stores = stores
+        self._sharers = sharers
         self._session = session
 
     async def head(self, request: web.Request) -> web.Response:
@@ -126,14 +126,14 @@ class BlobHandlers:
 
     async def _lacking(self, digest: str) -> list[_Upload] | None:
         """Return the stores without the blob; None when nobody can be asked."""
-        there = [store for store in await self._stores.known() if store.reachable]
+        there = [store for store in await self._sharers.known() if store.reachable]
         uploads = await asyncio.gather(*(self._upload(store, digest) for store in there))
         return [upload for upload in uploads if upload is not None] if there else None
 
     async def _upload(self, store: Store, digest: str) -> _Upload | None:
         """Return what is to be sent; a store that does not answer lacks it, and fails when it is sent."""
         member = writer(store)
-        base_url = self._stores.base_url(member.worker) if member is not None else ""
+        base_url = self._sharers.base_url(member.worker) if member is not None else ""
         try:
             there = await has_blob(self._session, base_url, digest)
         except WorkerUnreachableError as error:

@@ -19,7 +19,8 @@ from gateway.store.joining import Follower
 from gateway.store.merging import FINAL_LINE, Failure, error_line
 from gateway.store.planning import RefusedError
 from gateway.store.requests import Kind, StoreRequest, parse
-from gateway.stores import Stores, Undertaking
+from gateway.stores.operations import Stores
+from gateway.stores.undertaking import Undertaking
 
 _STREAM: Final = {"Content-Type": "application/x-ndjson"}
 
@@ -29,7 +30,7 @@ class StoreHandlers:
 
     def __init__(self, stores: Stores, session: aiohttp.ClientSession) -> None:
         """Share the gateway's operations and session."""
-        self.blobs = BlobHandlers(stores, session)
+        self.blobs = BlobHandlers(stores.sharers, session)
         self._stores = stores
 
     def handler(self, kind: Kind) -> Handler:

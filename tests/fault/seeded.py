@@ -368,7 +368,7 @@ SEEDS: Final = (
     ),
     Seed(
         "a pull ends with its worker",
-        "gateway/stores.py",
+        "gateway/stores/operations.py",
         "if not may_resume(request, breaks):",
         "if True:",
         "test_restart_during_pull.py::test_a_pull_goes_on_when_its_worker_is_killed[embedded]",
