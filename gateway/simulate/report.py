@@ -32,7 +32,6 @@ class Figures:
     ttft_p50_s: float
     ttft_p95_s: float
     ttft_p99_s: float
-    ttft_mean_s: float
     latency_mean_s: float
     latency_p95_s: float
     loads: float
@@ -63,7 +62,6 @@ def figures(run: Run) -> Figures:
         ttft_p50_s=percentile(ttft, 0.5),
         ttft_p95_s=percentile(ttft, 0.95),
         ttft_p99_s=percentile(ttft, 0.99),
-        ttft_mean_s=fmean(ttft),
         latency_mean_s=fmean(latency),
         latency_p95_s=percentile(latency, 0.95),
         loads=run.loads,
@@ -101,7 +99,6 @@ def mean_figures(all_figures: Sequence[Figures]) -> Figures:
         ttft_p50_s=mean(lambda one: one.ttft_p50_s),
         ttft_p95_s=mean(lambda one: one.ttft_p95_s),
         ttft_p99_s=mean(lambda one: one.ttft_p99_s),
-        ttft_mean_s=mean(lambda one: one.ttft_mean_s),
         latency_mean_s=mean(lambda one: one.latency_mean_s),
         latency_p95_s=mean(lambda one: one.latency_p95_s),
         loads=mean(lambda one: one.loads),
@@ -120,7 +117,6 @@ def as_json(name: str, capacity: float | None, it: Figures) -> dict[str, Any]:
             "p50": round(it.ttft_p50_s, _DIGITS),
             "p95": round(it.ttft_p95_s, _DIGITS),
             "p99": round(it.ttft_p99_s, _DIGITS),
-            "mean": round(it.ttft_mean_s, _DIGITS),
         },
         "latency_s": {"mean": round(it.latency_mean_s, _DIGITS), "p95": round(it.latency_p95_s, _DIGITS)},
         "loads": round(it.loads, 1),
