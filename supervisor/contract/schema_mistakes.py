@@ -49,9 +49,14 @@ def schema_mistakes(
     refused = [
         SchemaMistake(_key_in(tree, details["loc"]), details, every)
         for details in error.errors(include_url=False)
-        if details["type"] != REPEATED_NAME
+        if details["type"] != REPEATED_NAME and not _counts_the_wrong_ones(details)
     ]
     return [*refused, *_repeated_names(tree)]
+
+
+def _counts_the_wrong_ones(details: ErrorDetails) -> bool:
+    """Whether a list is called too short although its entries are told of: pydantic counts the right ones."""
+    return details["type"] == "too_short" and bool(details["input"])
 
 
 def sections(model: _Section = Config, at: str = "") -> dict[str, _Section]:
@@ -169,6 +174,7 @@ _SENTENCES: Final[Mapping[str, Callable[[Key, object, Mapping[str, Any]], str]]]
     "missing": lambda _key, _value, _: "is missing: it has no default, so write it",
     "model_type": _section,
     "string_type": _text,
+    "too_short": lambda _key, _value, ctx: f"is empty: write at least {ctx['min_length']} of them",
     "tuple_type": _list,
     "value_error": _own_words,
     "workers": lambda _key, value, _: f"must be auto or a list of workers, not {shown(value)}",
