@@ -27,6 +27,7 @@ from gateway.simulate.policies.registry import CORRAL, POLICY_NAMES
 from gateway.simulate.report import HEAD, Figures, as_json, as_row, mean_figures, percentile
 from gateway.simulate.request_log import LogReading
 from gateway.simulate.study import Finding, Study, find
+from gateway.simulate.workload import NoRateError, NoRequestsError
 from supervisor.contract.command import EXIT_OK, EXIT_USAGE
 from supervisor.contract.shell import terminal
 from supervisor.contract.table import table
@@ -132,14 +133,17 @@ def run(args: argparse.Namespace) -> int:
     except InputError as error:
         print(f"corral simulate: {error}", file=sys.stderr)
         return EXIT_USAGE
-    results = _results(study, _tasks(args, source), jobs=args.jobs, with_capacity=args.capacity)
+    try:
+        results = _results(study, _tasks(args, source), jobs=args.jobs, with_capacity=args.capacity)
+    except (NoRateError, NoRequestsError) as error:
+        print(f"corral simulate: {args.from_log or args.scenario}: {error}", file=sys.stderr)
+        return EXIT_USAGE
     if args.json:
         print(json.dumps(_report(results, log and log[1]), indent=2))
         return EXIT_OK
     if log is not None:
         print(_about_log(log[1]))
-    fleet = study.fleet
-    print(f"Offered load {study.rho:.2f} on {len(fleet.workers)} workers, {len(fleet.models)} models.")
+    print(_about_study(study))
     print()
     print(
         "\n".join(
@@ -249,6 +253,13 @@ def _measured(log: LogReading) -> dict[str, float] | None:
     if not ttft:
         return None
     return {f"p{share}": round(percentile(ttft, share / 100), 4) for share in (50, 95, 99)}
+
+
+def _about_study(study: Study) -> str:
+    fleet = study.fleet
+    load = "All requests at once" if study.rho is None else f"Offered load {study.rho:.2f}"
+    workers = f"{len(fleet.workers)} worker{'s' * (len(fleet.workers) > 1)}"
+    return f"{load} on {workers}, {len(fleet.models)} model{'s' * (len(fleet.models) > 1)}."
 
 
 def _about_log(log: LogReading) -> str:

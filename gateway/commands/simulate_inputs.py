@@ -6,6 +6,7 @@ Decides where relative paths start and how a mistake in one of the files reads.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,7 @@ from gateway.simulate.shown import read_shown
 from gateway.simulate.study import Study
 from gateway.simulate.tables import TableError, read_lengths, read_trace
 from gateway.simulate.workload import (
+    NoRateError,
     Row,
     Synthetic,
     Tokens,
@@ -124,16 +126,21 @@ def study_of(
     fleet = fleet_of(scenario)
     if log is None and scenario.workload.synthetic is not None:
         process = _process(source, scenario.workload.synthetic)
-        chosen = scenario.workload.synthetic.rho if rho is None else rho
-        return Study(fleet=fleet, source=process, rho=chosen, scheduling=scenario.scheduling)
+        rho = rho or scenario.workload.synthetic.rho
+        return Study(fleet=fleet, source=process, rho=rho, scheduling=scenario.scheduling)
     try:
         rows, scale = (named_as(fleet, log[1].rows), 1.0) if log else _trace(source, scenario, fleet)
-        chosen = trace_rho(fleet, rows) * scale if rho is None else rho
     except UnknownModelError as error:
         raise (InputError(f"{log[0]}: {error}") if log else source.blame(_TRACE, error)) from error
-    except ValueError as error:
-        raise InputError(f"{log[0] if log else source.file}: {error}") from error
-    return Study(fleet=fleet, source=rows, rho=chosen, scheduling=scenario.scheduling)
+    rho = rho or _rho_of(fleet, rows, scale)
+    return Study(fleet=fleet, source=rows, rho=rho, scheduling=scenario.scheduling)
+
+
+def _rho_of(fleet: Fleet, rows: Sequence[Row], scale: float) -> float | None:
+    try:
+        return trace_rho(fleet, rows) * scale
+    except NoRateError:
+        return None
 
 
 _TRACE: Final[Key] = ("workload", "trace")
@@ -182,6 +189,6 @@ def _read_of(source: ScenarioFile, key: Key, path: Path) -> str:
 
 def _read(file: str) -> str:
     try:
-        return Path(file).read_text(encoding="utf-8")
+        return Path(file).read_text(encoding="utf-8-sig")  # as spreadsheets write it, or without the mark
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: {error.strerror if isinstance(error, OSError) else error}") from error

@@ -17,9 +17,12 @@ from supervisor.contract.values import ModelNameText
 GB: Final = 10**9
 _DEFAULT_SLOTS: Final = 4
 
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
+_LARGEST: Final = 1e9
+"""Of any number, so that products of them are numbers still."""
+
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Positive = Annotated[float, Field(ge=1 / _LARGEST, le=_LARGEST)]
+NotNegative = Annotated[float, Field(ge=0, le=_LARGEST)]
 
 
 class _Section(BaseModel):
@@ -87,9 +90,9 @@ class SyntheticSection(_Section):
     """About so many; the first tenth is left out of the report."""
     seed: int = 1
     """Another seed gives other requests from the same process."""
-    zipf: NotNegative = 1.0
+    zipf: Annotated[float, Field(ge=0, le=100)] = 1.0
     """Popularity of the k-th model is 1 / k^zipf."""
-    cv: Positive = 2.0
+    cv: Annotated[float, Field(gt=0, le=100)] = 2.0
     """Coefficient of variation of the gaps between a model's requests; 1 is Poisson, more is burstier."""
     shifts: Annotated[int, Field(ge=0, le=1000)] = 0
     """How often popularity is shuffled anew, at equal parts of the requests."""
@@ -98,7 +101,7 @@ class SyntheticSection(_Section):
     tokens: str | None = None
     """CSV file with the columns in_tokens and out_tokens, from which lengths are drawn in pairs. Without
     it lengths are exponential with means of 1000 tokens of prompt and 200 of answer."""
-    prompt_scale: Positive = 1.0
+    prompt_scale: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """Prompts are made this many times as long."""
 
 

@@ -33,17 +33,23 @@ class Study:
     fleet: Fleet
     source: Synthetic | Sequence[Row]
     """A process, or the rows of a trace."""
-    rho: float
-    """Offered load at which figures are taken."""
+    rho: float | None
+    """Offered load at which figures are taken; None is a trace as it is, which has no rate."""
     scheduling: SchedulingConfig
 
-    def jobs(self, rho: float, seed: int) -> list[Job]:
-        """Return the requests at an offered load; a trace's are the same under every seed."""
-        if isinstance(self.source, Synthetic):
-            return synthetic_jobs(self.fleet, self.source, rho, seed)
-        return trace_jobs(self.fleet, self.source, rho / trace_rho(self.fleet, self.source))
+    def jobs(self, rho: float | None, seed: int) -> list[Job]:
+        """Return the requests at an offered load; a trace's are the same under every seed.
 
-    def run(self, policy: str, rho: float, seed: int) -> Run:
+        Raises:
+            NoRequestsError: a process makes none.
+        """
+        if isinstance(self.source, Synthetic):
+            assert rho is not None, "a process has a rate"
+            return synthetic_jobs(self.fleet, self.source, rho, seed)
+        scale = 1.0 if rho is None else rho / trace_rho(self.fleet, self.source)
+        return trace_jobs(self.fleet, self.source, scale)
+
+    def run(self, policy: str, rho: float | None, seed: int) -> Run:
         """Return what becomes of the requests under a policy."""
         maker = policy_maker(policy, self.scheduling)
         return simulate(self.fleet, self.jobs(rho, seed), maker, seed)

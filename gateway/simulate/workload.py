@@ -39,6 +39,14 @@ class Row(NamedTuple):
     """Nobody waits for the answer at a screen."""
 
 
+class NoRateError(ValueError):
+    """Requests that come all at once cannot be made to offer a load."""
+
+
+class NoRequestsError(ValueError):
+    """A process made none."""
+
+
 class UnknownModelError(ValueError):
     """A trace asks for a model that the scenario lacks."""
 
@@ -80,7 +88,11 @@ def exponential_lengths() -> list[Tokens]:
 
 
 def synthetic_jobs(fleet: Fleet, process: Synthetic, rho: float, seed: int) -> list[Job]:
-    """Return what the process makes at an offered load of `rho`; about `process.requests` jobs."""
+    """Return what the process makes at an offered load of `rho`; about `process.requests` jobs.
+
+    Raises:
+        NoRequestsError: so few that there are none.
+    """
     chance = Random(seed)  # noqa: S311 -- a simulation is to be repeatable
     order = list(fleet.models)
     chance.shuffle(order)
@@ -102,6 +114,9 @@ def synthetic_jobs(fleet: Fleet, process: Synthetic, rho: float, seed: int) -> l
         if part % 2 == 0:
             order.reverse()  # so that the draws are those of the reference, seed by seed
         chance.shuffle(order)
+    if not arrivals:
+        parts = f" in {process.shifts + 1} parts" if process.shifts else ""
+        raise NoRequestsError(f"requests: {process.requests}{parts} come to none at all: ask for more")
     arrivals.sort(key=lambda arrival: (arrival.at, arrival.model.index, arrival.tokens))
     return [
         Job(
@@ -166,12 +181,12 @@ def trace_rho(fleet: Fleet, rows: Sequence[Row]) -> float:
     """Return the offered load of a trace as it is.
 
     Raises:
-        ValueError: its requests come all at once, so that it has no rate.
+        NoRateError: its requests come all at once.
     """
     models = {model.name: model for model in fleet.models}
     seconds = max(row.at for row in rows) - min(row.at for row in rows)
     if seconds <= 0:
-        raise ValueError("all requests come at one moment, so there is no rate to speak of")
+        raise NoRateError("all requests come at one moment, so there is no rate to change")
     return sum(fleet.work_s(models[row.model], *row.tokens) for row in rows) / (seconds * fleet.power)
 
 

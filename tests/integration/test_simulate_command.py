@@ -121,6 +121,25 @@ def test_a_trace_is_replayed(scenario: Path, tmp_path: Path, capsys: pytest.Capt
     assert simulated(capsys, scenario)["policies"][0]["share_ttft_le"]["10"] == 1.0
 
 
+def test_requests_of_one_moment_are_replayed_as_they_are(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They have no rate, which is told to whoever wants to change it; in however many processes."""
+    (tmp_path / "trace.csv").write_text("\ufefft_s,model,in_tokens,out_tokens\n7,small:1b,50,9\n", "utf-8")
+    scenario.write_text(SCENARIO.partition("workload")[0] + "workload: {trace: trace.csv}\n")
+    assert main(["simulate", str(scenario)]) == EXIT_OK
+    assert capsys.readouterr().out.startswith("All requests at once on 2 workers, 2 models.\n")
+    for option in (["--capacity"], ["--rho", "0.5", "--policy", "all", "--jobs", "2"]):
+        said = refused(capsys, scenario, *option)
+        assert said.endswith(f"{scenario}: all requests come at one moment, so there is no rate to change\n")
+
+
+def test_a_process_that_makes_no_request_is_told(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fewer of them than parts with a popularity of their own."""
+    scenario.write_text(SCENARIO.replace("requests: 200", "requests: 3, shifts: 9"))
+    assert "requests: 3 in 10 parts come to none at all: ask for more" in refused(capsys, scenario)
+
+
 def test_what_cannot_be_used_is_told_with_its_place(
     scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -90,8 +90,15 @@ def test_a_trace_has_the_requests_that_it_has() -> None:
         (SMALL + "workload: {synthetic: {cv: 0}}\n", "workload.synthetic.cv: must be more than 0.*, not 0"),
         (SMALL + "workload: {synthetic: {requests: 1.5}}\n", "requests: must be a whole number"),
         ("workers: 4\nmodels: [{name: a, size_gb: 1}]\n", "s.yaml:1: workers: .* write keys such as count"),
-        ("workers: []\nmodels: [{name: a, size_gb: 1}]\n", "s.yaml:1: workers: "),
-        ("workers: {vram_gb: 24}\nmodels: []\n", "s.yaml:2: models: "),
+        ("workers: []\nmodels: [{name: a, size_gb: 1}]\n", "s.yaml:1: workers: is empty: write at least 1"),
+        ("workers: {vram_gb: 24}\nmodels: []\n", "s.yaml:2: models: is empty: write at least 1"),
+        (
+            "workers: {vram_gb: 24}\nmodels: [{name: a}]\n",
+            r"^s.yaml:2: models\[0\].size_gb: is missing: [^\n]*$",
+        ),
+        (SMALL + "workload: {synthetic: {cv: 1e200}}\n", "workload.synthetic.cv: must be at most 100"),
+        (SMALL + "workload: {synthetic: {prompt_scale: 1e300}}\n", "prompt_scale: must be at most 1000"),
+        (SMALL + "hardware: {load_seconds: 1e300}\n", "hardware.load_seconds: must be at most 1000000000"),
         (
             SMALL.replace("size_gb: 2", "size_gb: 30"),
             r"s.yaml:4: models\[0\].size_gb: tiny:1b needs 30 GB and .* 24",

@@ -131,14 +131,40 @@ def test_any_trace_serves_for_lengths() -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "\n\nt_s,tenant,model,in_tokens,out_tokens\n\n1,ann,m,2,3\n  \n",
+        "t_s, tenant, model, in_tokens, out_tokens \n 1, ann , m, 2, 3\n",
+        "t_s,tenant,model,in_tokens,out_tokens\r\n1,ann,m,2,3\r\n",
+        '"t_s","tenant","model","in_tokens","out_tokens"\n"1","ann","m","2","3"\n',
+        "t_s,tenant,model,in_tokens,out_tokens,note\n1,ann,m,2,3,so,and so\n",
+    ],
+)
+def test_tables_are_read_as_programs_write_them(text: str) -> None:
+    """Empty lines, spaces, other ends of lines, quotes, more cells than columns."""
+    assert read_trace(text) == [Row(1.0, "m", "ann", Tokens(2, 3))]
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\x85", "\x0c"])
+def test_a_cell_may_hold_what_some_take_for_an_end_of_line(mark: str) -> None:
+    """Only CR and LF end one."""
+    assert read_trace(f"t_s,model,in_tokens,out_tokens,tenant\n1,m,2,3,a{mark}b\n")[0].tenant == f"a{mark}b"
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("t_s,model,in_tokens\n1,m,2\n", "has no column out_tokens"),
         ("", "has no column t_s"),
         ("t_s,model,in_tokens,out_tokens\n", "holds no rows"),
         ("t_s,model,in_tokens,out_tokens\n1,m,2,3\n1,m,x,3\n", "line 3: in_tokens: 'x' is no number"),
-        ("# a\nt_s,model,in_tokens,out_tokens\n-1,m,2,3\n", "line 3: t_s: '-1' is no number of at least 0"),
+        ("# a\nt_s,model,in_tokens,out_tokens\n-1,m,2,3\n", "line 3: t_s: '-1' is no number from 0 to 1e"),
         ("t_s,model,in_tokens,out_tokens\n1,m,2\n", "line 2: out_tokens: '' is no number"),
+        ("t_s,model,in_tokens,out_tokens\n1,m,1e300,3\n", "line 2: in_tokens: '1e300' is no number from 0"),
+        ("t_s,model,in_tokens,out_tokens\n1,m,nan,3\n", "line 2: in_tokens: 'nan' is no number"),
+        ("t_s,model,in_tokens,out_tokens\n1,m,2,3\n# b\n\n2,m,x,3\n# c\n", "line 5: in_tokens: 'x'"),
+        ("t_s;model;in_tokens;out_tokens\n1;m;2;3\n", "commas between them, not 't_s;model;in_tokens"),
+        ('t_s,model,in_tokens,out_tokens\n1,"' + "m" * 200_000 + '",2,3\n', "line 2: field larger than"),
     ],
 )
 def test_a_wrong_table_is_told_with_its_line(text: str, message: str) -> None:
