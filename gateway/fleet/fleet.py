@@ -23,6 +23,7 @@ from gateway.fleet.doubts import Doubts
 from gateway.fleet.moves import Moves, stuck_since
 from gateway.fleet.offers import disputed
 from gateway.fleet.roster import Held, ModelDetails, ModelRow, Roster, Target, instance_of
+from gateway.fleet.views import replica_bounds, residents_of, worker_views
 from gateway.scheduling.names import Instance, Variant
 from gateway.scheduling.types import Event, FleetChanged, Observed, Resident
 from gateway.workers.client import WorkerClient, WorkerRefusedError, WorkerUnreachableError
@@ -179,14 +180,14 @@ class Fleet:
 
     async def _learn_what_is_there(self, status: WorkerStatus, residents: Iterable[str]) -> None:
         """Models that are loaded, or will be unasked, must be known before the scheduler hears of them."""
-        kept = (variant for variant, bounds in self.roster.bounds().items() if bounds.least)
+        kept = (variant for variant, bounds in replica_bounds(self.roster).items() if bounds.least)
         rows = [self.roster.model_on(status.worker, variant) for variant in kept]
         for row in [*rows, *(self.roster.rows_of(status.worker, residents) or [])]:
             if row is not None and self.roster.details_of(row.variant) is None:
                 await self._read_details(status, row)
 
     def _observed(self, status: WorkerStatus, residents: Mapping[str, Resident]) -> None:
-        instance, seen = instance_of(status), self.roster.variants_on(status, residents)
+        instance, seen = instance_of(status), residents_of(self.roster, status, residents)
         self.roster.held[instance] = {
             v.digest: Held(v, resident.context_length) for v, resident in seen.items()
         }
@@ -205,7 +206,7 @@ class Fleet:
             self._tell_scheduler()
 
     def _tell_scheduler(self) -> None:
-        self._feed(FleetChanged(self.roster.views(), self.roster.bounds()))
+        self._feed(FleetChanged(worker_views(self.roster), replica_bounds(self.roster)))
 
     def _tell_waiters(self) -> None:
         self._changed.set()

@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from gateway.fleet.roster import Held, ModelRow, Roster, instance_of
+from gateway.fleet.views import judged
 from gateway.scheduling.names import Instance, Variant
 from gateway.scheduling.types import Resident
 from gateway.workers.client import WorkerClient, WorkerRefusedError, WorkerUnreachableError
@@ -94,7 +95,7 @@ class Moves:
             self.on_timeout(instance, text)
             raise WorkerRefusedError(text) from error
         self._compare(instance, Held(variant, after.resident.context_length), after.listed)
-        return self._roster.judged(status, variant, after.resident)
+        return judged(self._roster, status, variant, after.resident)
 
     def give_up_stuck(self, instance: Instance) -> None:
         """End the loads that are under way there: they wait for a process that died.

@@ -1,7 +1,7 @@
 """Which workers there are and which models each may serve: the gateway's view of the fleet.
 
-Decides how names become variants and how snapshot and model lists become `WorkerView`s. State without
-I/O: `fleet.py` fetches and is the only writer.
+Decides how names become variants. State without I/O: `fleet.py` fetches and is the only writer. Must not know
+what the scheduler makes of it (`views.py`).
 """
 
 from __future__ import annotations
@@ -12,14 +12,10 @@ from typing import Any, NamedTuple
 
 from gateway.fleet.variants import DEFAULTS, Options, PassedVariants, with_options
 from gateway.scheduling.names import Instance, Variant
-from gateway.scheduling.types import ReplicaBounds, Resident, WorkerView
 from gateway.store.outgoing import is_stand_in
-from gateway.workers.devices import computes_on_gpu, device_of
-from gateway.workers.engines import honours, needs_context_in_requests, one_per_weights, uses_gpus
-from gateway.workers.faults import fault_of
+from gateway.workers.engines import honours, needs_context_in_requests
 from supervisor.contract.config import ModelConfig
-from supervisor.contract.fleet import DeviceKind, FleetSnapshot, WorkerState, WorkerStatus
-from supervisor.contract.footprint import estimate
+from supervisor.contract.fleet import FleetSnapshot, WorkerState, WorkerStatus
 from supervisor.contract.names import InvalidModelNameError, ModelName
 from supervisor.contract.wire import WEIGHTS_FIELD
 
@@ -148,10 +144,6 @@ class Roster:
         """Whether there is a fleet, and every worker that is up has told what it holds."""
         return self.snapshot is not None and not self.awaiting_introduction()
 
-    def views(self) -> tuple[WorkerView, ...]:
-        """Return all workers for the scheduler."""
-        return tuple(self._view(status) for status in self.statuses)
-
     def learn(self, worker: str, tags: Mapping[str, Any]) -> bool:
         """Take a worker's /api/tags answer and return whether it says anything new.
 
@@ -225,36 +217,13 @@ class Roster:
                 return Target(row.variant, name if alias is None else alias, row.name)
         return None
 
-    def bounds(self) -> dict[Variant, ReplicaBounds]:
-        """Return on how many workers the operator wants which models."""
-        bounds: dict[Variant, ReplicaBounds] = {}
-        for name, wish in self.wishes.items():
-            target = self.resolve(name)
-            if target is not None:
-                least = max(wish.min_replicas, 1 if wish.pin else 0)
-                bounds[target.variant] = ReplicaBounds(least, wish.max_replicas)
-        return bounds
-
-    def variants_on(self, status: WorkerStatus, residents: Mapping[str, Resident]) -> dict[Variant, Resident]:
-        """Return what a worker holds as the variants that it was loaded as, told by their context."""
-        variants = ((self._variant_held(status, name, held), held) for name, held in residents.items())
-        return {variant: self.judged(status, variant, held) for variant, held in variants}
-
-    def judged(self, status: WorkerStatus, variant: Variant, resident: Resident) -> Resident:
-        """Return what a worker holds with its fault, if it is not as it was ordered."""
-        details = self.details_of(variant)
-        trained = None if details is None else details.trained_context
-        fault = fault_of(
-            resident,
-            on_gpu=computes_on_gpu(status.devices) and uses_gpus(status.engine),
-            ordered_context=None if trained is None else self.context_on(status, variant),
-            may_spill="num_gpu" in {**dict(variant.options), **(details.options if details else {})},
-        )
-        return replace(resident, fault=fault)
+    def weights_of(self, listed: str) -> str:
+        """Return the weights behind what a worker lists, as far as it told them."""
+        return self._weights.get(listed, listed)
 
     def weights_listed(self, listed: Iterable[str]) -> set[str]:
         """Return the weights behind what a worker lists."""
-        return {self._weights.get(name, name) for name in listed}
+        return {self.weights_of(name) for name in listed}
 
     def model_on(self, worker: str, variant: Variant) -> ModelRow | None:
         """Return the row of the model in that worker's store."""
@@ -294,14 +263,9 @@ class Roster:
     def refusing(self, variant: Variant) -> list[str]:
         """Return the options for which no worker would run the variant; none when some worker does."""
         servers = self.servers(variant)
-        if any(_runs(status, variant) for status in servers):
+        if any(runs(status, variant) for status in servers):
             return []
         return [name for name, _ in variant.options if not any(honours(s.engine, name) for s in servers)]
-
-    def is_kept_everywhere(self, variant: Variant) -> bool:
-        """Whether every worker that may serve the model has to hold just this variant of it."""
-        bounds = self.bounds().get(variant)
-        return bounds is not None and bounds.least >= len(self.servers(variant))
 
     def knows(self, variant: Variant) -> bool:
         """Whether some name stands for the variant, or a request brought it."""
@@ -352,31 +316,8 @@ class Roster:
     def _variant(self, key: str, listed: str) -> Variant:
         wish = next((wish for name, wish in self.wishes.items() if key_of(name) == key), None)
         context = wish.context_length if wish is not None else None
-        weights = self._weights.get(listed, listed)
+        weights = self.weights_of(listed)
         return Variant(weights) if context is None else Variant(weights, (("num_ctx", context),))
-
-    def _variant_held(self, status: WorkerStatus, listed: str, resident: Resident) -> Variant:
-        """Lists tell a context and no other option: what was loaded there last goes before what fits."""
-        digest = self._weights.get(listed, listed)
-        known = [row.variant for row in self.catalogues.get(status.worker, {}).values()]
-        candidates = [v for v in (*known, *self.passed) if v.digest == digest]
-        before = self.held.get(instance_of(status), {}).get(digest)
-        if before is not None:
-            candidates.insert(0, before.variant)
-        fitting = (v for v in candidates if self.context_on(status, v) == resident.context_length)
-        found = next(fitting, None if before is None else before.variant)
-        return self._stranger(status, Variant(digest), resident) if found is None else found
-
-    def _stranger(self, status: WorkerStatus, base: Variant, resident: Resident) -> Variant:
-        """Return what a context that nobody here ordered makes of a model: no runner for our requests.
-
-        What somebody else's worker gives a model unasked is not known, so there it is taken as it is.
-        """
-        remote = any(device.kind is DeviceKind.REMOTE for device in status.devices)
-        if remote or not resident.context_length:
-            return base
-        variant = Variant(base.digest, (("num_ctx", resident.context_length),))
-        return variant if self.passed.admit(variant, self.is_held) else base
 
     def is_ready(self, status: WorkerStatus) -> bool:
         """Whether the worker may be given requests."""
@@ -393,39 +334,9 @@ class Roster:
         allowed = {key_of(name) for name in status.models}
         return {key: row for key, row in rows.items() if key in allowed}
 
-    def _view(self, status: WorkerStatus) -> WorkerView:
-        return WorkerView(
-            instance=instance_of(status),
-            ready=self.is_ready(status) and instance_of(status) not in self.tripped,
-            num_parallel=status.num_parallel,
-            max_loaded_models=status.max_loaded_models,
-            max_queue=status.max_queue,
-            keep_alive_s=status.keep_alive_s,
-            memory_bytes=status.memory_bytes,
-            device=device_of(status.devices),
-            one_per_weights=one_per_weights(status.engine),
-            dedicated=status.models is not None,
-            servable=self._servable(status),
-        )
 
-    def _servable(self, status: WorkerStatus) -> dict[Variant, int]:
-        rows = self.allowed_rows(status).values()
-        sizes = {row.variant.digest: row.size_bytes for row in rows}
-        passed = [v for v in self.passed if v.digest in sizes and _runs(status, v)]
-        variants = [*(row.variant for row in rows), *passed]
-        return {v: self._need_bytes(v, sizes[v.digest], status) for v in variants}
-
-    def _need_bytes(self, variant: Variant, size_bytes: int, status: WorkerStatus) -> int:
-        details = self.details_of(variant)
-        return estimate(
-            size_bytes=size_bytes,
-            model_info=details.model_info if details is not None else {},
-            context_length=self.context_on(status, variant),
-            slots=1 if self.embeds(variant) else status.num_parallel,
-        ).total_bytes
-
-
-def _runs(status: WorkerStatus, variant: Variant) -> bool:
+def runs(status: WorkerStatus, variant: Variant) -> bool:
+    """Whether the worker heeds all options of the variant."""
     return all(honours(status.engine, name) for name, _ in variant.options)
 
 

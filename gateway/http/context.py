@@ -16,6 +16,7 @@ from typing import Any
 from gateway.fleet.fleet import Fleet
 from gateway.fleet.roster import Roster, Target
 from gateway.fleet.variants import MOST_VARIANTS, PASSED, OptionError, OptionTypeError, check_type, checked
+from gateway.fleet.views import is_kept_everywhere
 from gateway.http.request_log import RequestRecord
 from gateway.scheduling.names import Variant
 from gateway.surfaces.surface import BadRequestError, Facts, ParsedRequest, Surface, addressed, readdressed
@@ -96,7 +97,7 @@ def _check_workers(roster: Roster, variant: Variant, target: Target) -> None:
     if refused:
         text = f"no worker of {target.name} can run it with {', '.join(refused)}: leave that option out"
         raise BadRequestError(text)
-    if roster.is_kept_everywhere(target.variant):
+    if is_kept_everywhere(roster, target.variant):
         raise BadRequestError(
             f"{target.name} is kept loaded as configured on all its workers (pin, min_replicas), "
             f"so that none can run it with other options: leave out {options}"

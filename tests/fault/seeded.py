@@ -67,9 +67,9 @@ SEEDS: Final = (
     ),
     Seed(
         "an open circuit keeps nobody away",
-        "gateway/fleet/roster.py",
-        "ready=self.is_ready(status) and instance_of(status) not in self.tripped,",
-        "ready=self.is_ready(status),",
+        "gateway/fleet/views.py",
+        "ready=roster.is_ready(status) and instance_of(status) not in roster.tripped,",
+        "ready=roster.is_ready(status),",
         _MUTE,
     ),
     Seed(

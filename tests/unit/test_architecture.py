@@ -39,6 +39,7 @@ PURE_FILES = (
     "gateway/relay/stream.py",
     "gateway/fleet/roster.py",
     "gateway/fleet/variants.py",
+    "gateway/fleet/views.py",
     "gateway/workers/devices.py",
     "gateway/workers/effective_slots.py",
     "gateway/workers/engines.py",

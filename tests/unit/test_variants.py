@@ -6,6 +6,7 @@ import pytest
 
 from gateway.fleet.roster import Held, ModelDetails, ModelRow, Roster, instance_of
 from gateway.fleet.variants import DEFAULTS, OptionError, PassedVariants, checked, with_options
+from gateway.fleet.views import residents_of, worker_views
 from gateway.scheduling.names import Variant
 from gateway.scheduling.types import Resident
 from gateway.workers.client import modelfile_options
@@ -130,7 +131,7 @@ def test_a_variant_is_served_where_its_weights_are_and_sized_by_its_context() ->
     context, threads = Variant(digest, (("num_ctx", 128),)), Variant(digest, (("num_thread", 2),))
     for variant in (context, threads):
         known.passed.admit(variant, known.is_held)
-    servable = [set(view.servable) for view in known.views()]
+    servable = [set(view.servable) for view in worker_views(known)]
     assert [context in variants for variants in servable] == [True, True]
     assert [threads in variants for variants in servable] == [True, False]
     assert known.refusing(threads) == []
@@ -147,7 +148,7 @@ def test_what_a_worker_holds_is_told_apart_by_its_context() -> None:
 
     def seen(context: int) -> list[Variant]:
         resident = Resident(slots=1, size_bytes=1, size_vram_bytes=0, context_length=context)
-        return list(known.variants_on(status, {digest: resident}))
+        return list(residents_of(known, status, {digest: resident}))
 
     assert seen(32) == [count_of(known).variant]
     assert seen(128) == [Variant(digest, (("num_ctx", 128),))]
