@@ -64,6 +64,8 @@ class Leases:
         self._report = report
         self._ids = count(1)
         self._futures: dict[AskId, asyncio.Future[Runner]] = {}
+        self._asks: dict[AskId, Ask] = {}
+        """Requests that wait or hold a slot, or lost it with its runner and are about to ask again."""
         self._runners: dict[Incarnation, Runner] = {}
         self._loads: dict[Incarnation, asyncio.Task[None]] = {}
         self._given_up: set[Incarnation] = set()
@@ -85,7 +87,7 @@ class Leases:
             ApiError: the queue is full, or the model cannot be loaded.
         """
         future: asyncio.Future[Runner] = asyncio.get_running_loop().create_future()
-        self._futures[ask.id] = future
+        self._futures[ask.id], self._asks[ask.id] = future, ask
         self._act(self._core.arrived(ask, self._now()))
         try:
             runner = await future
@@ -97,7 +99,7 @@ class Leases:
             await _wait_if_dying(self._futures[ask.id].result())
             raise
         finally:
-            del self._futures[ask.id]
+            del self._futures[ask.id], self._asks[ask.id]
             self._act(self._core.left(ask.id, self._now()))
 
     async def _asked_again(self, ask: Ask) -> Runner:
@@ -128,9 +130,14 @@ class Leases:
         return next(held, None)
 
     def files(self) -> list[tuple[str, str]]:
-        """Return the files, with their state, that runners have or requests wait for."""
-        variants = (*(r.variant for r in self._core.residents), *(ask.variant for ask in self._core.waiting))
+        """Return the files, with their state, that runners have or requests are about."""
+        variants = (*(r.variant for r in self._core.residents), *(ask.variant for ask in self._asks.values()))
         return [(variant.weights, variant.state) for variant in variants]
+
+    def names(self) -> set[tuple[str, str]]:
+        """Return the names, each with its file, that runners were asked for or requests are about."""
+        asked = {(ask.variant.weights, ask.model) for ask in self._asks.values()}
+        return asked | {(r.variant.weights, name) for r in self._core.residents for name in r.names}
 
     def waiting(self) -> dict[str, int]:
         """Return how many requests wait, by model."""

@@ -43,9 +43,13 @@ class Worker:
     leases: Leases
     session: aiohttp.ClientSession
     _weights_in: dict[tuple[str, str], str] = field(default_factory=dict)
-    """By file and its state: what is in it, of those that were asked for."""
+    """By file and its state: what is in it, of those that have a runner or are asked for."""
     _asked_as: dict[tuple[str, str], ModelFile] = field(default_factory=dict)
-    """By file and name: the model when it was last asked for; the name may stand for another one by now."""
+    """By file and name, of those alike: the model when it was last asked for under that name.
+
+    The name may stand for another one by now. Both forget when they are to learn something new: clients may
+    copy, ask and delete for ever.
+    """
 
     def find(self, name: str) -> ModelFile | None:
         """Return the model of that name, or None.
@@ -89,7 +93,9 @@ class Worker:
         """Return the file, with its state, that stands for the weights: that of a copy which has a runner."""
         own = (model.id.path, f"{model.id.size_bytes}:{model.id.mtime_ns}")
         weights = self.weights(model)
-        if weights:
+        if weights and self._weights_in.get(own) != weights:
+            used = set(self.leases.files())
+            self._weights_in = {file: known for file, known in self._weights_in.items() if file in used}
             self._weights_in[own] = weights
         others = (file for file in self.leases.files() if weights and self._weights_in.get(file) == weights)
         return next(others, own)
@@ -110,7 +116,7 @@ class Worker:
             raise ApiError(INTERNAL, text)
         context_length, slots = self.context_length(model, options), self.settings.num_parallel
         variant = Variant(*self._file(model), context_length)
-        self._asked_as[variant.weights, model.name.key] = model
+        self._remember(variant.weights, model)
         need = estimate(
             size_bytes=model.id.size_bytes,
             model_info=model.facts.info,
@@ -125,6 +131,12 @@ class Worker:
             need_bytes=need.total_bytes,
             keep_alive_s=keep_alive_s,
         )
+
+    def _remember(self, file: str, model: ModelFile) -> None:
+        if (file, model.name.key) not in self._asked_as:
+            used = self.leases.names()
+            self._asked_as = {name: known for name, known in self._asked_as.items() if name in used}
+        self._asked_as[file, model.name.key] = model
 
     def lease(
         self, model: ModelFile, options: Mapping[str, Any], keep_alive_s: float | None
