@@ -55,21 +55,30 @@ class MemoryCare:
             self.runtime.condemn(name, f"{symptom}: see what `nvidia-smi` or `rocm-smi` says")
         elif symptom is Symptom.RUNNER_DIED and self.kernel.have_grown():
             self._killed(name)
-        elif symptom is Symptom.DEAD_RUNNER_ASKED:
-            self._asked_the_dead(name)
+        elif symptom is not None and self._is_stuck(name, symptom):
+            died = "a load is stuck: it waits for a process that died while it started"
+            _log.error(died, worker=name)
+            self.runtime.note(name, "loads", Note(stuck_loads=self._stuck[name].count))
 
     def close(self) -> None:
         """Forget."""
         for timer in self._timers.values():
             timer.cancel()
 
-    def _asked_the_dead(self, name: str) -> None:
+    def _is_stuck(self, name: str, symptom: Symptom) -> bool:
         stuck = self._stuck.setdefault(name, StuckLoads())
-        if stuck.heard(asyncio.get_running_loop().time()):
-            _log.error(
-                "a load is stuck: it waits for a process that was killed while it started", worker=name
-            )
-            self.runtime.note(name, "loads", Note(stuck_loads=stuck.count))
+        match symptom:
+            case Symptom.RUNNER_STARTS:
+                stuck.starts()
+            case Symptom.RUNNER_ANSWERS:
+                stuck.answers()
+            case Symptom.RUNNER_EXITED:
+                return stuck.exited()
+            case Symptom.DEAD_RUNNER_ASKED:
+                return stuck.heard(asyncio.get_running_loop().time())
+            case _:
+                pass
+        return False
 
     def _killed(self, name: str) -> None:
         status = self._status(name)

@@ -3,7 +3,8 @@
 An Ollama that starts a runner asks it every 10 ms whether it is there, and does not stop when the runner has
 died: the load comes to no end until whoever asked for it leaves, and no other load can begin. It writes a
 line each time it asks a runner that a signal has ended. One such line may be about a loaded model whose
-runner died; so many in a row are a load that is stuck.
+runner died; so many in a row are a load that is stuck. Of one that exits it writes a line if there were
+words of its end (else none): the load is stuck if the runner that was started last did not answer yet.
 """
 
 from __future__ import annotations
@@ -28,9 +29,26 @@ class StuckLoads:
     """How often a load was found stuck."""
     _in_a_row: int = 0
     _heard_at: float = -inf
+    _starts: bool = False
+    """A runner was started and did not answer yet; they are started one after the other."""
+
+    def starts(self) -> None:
+        """Take the line that a runner was started."""
+        self._starts = True
+
+    def answers(self) -> None:
+        """Take the line that it answers, or is not waited for any more."""
+        self._starts = False
+
+    def exited(self) -> bool:
+        """Take the line that some runner exited; return whether `count` has grown by it."""
+        grown, self._starts = self._starts, False
+        self.count += grown
+        return grown
 
     def heard(self, now: float) -> bool:
-        """Take one line, at a monotonic time in seconds; return whether `count` has grown by it."""
+        """Take the line about a dead one, at a monotonic time in seconds; whether `count` has grown by it."""
+        self._starts = False
         self._in_a_row = self._in_a_row + 1 if now - self._heard_at < PAUSE_S else 1
         self._heard_at = now
         grown = self._in_a_row % AGAIN == CERTAIN

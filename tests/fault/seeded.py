@@ -409,6 +409,13 @@ SEEDS: Final = (
         "test_dies_while_loading.py::test_a_load_that_waits_for_a_dead_process_is_given_up",
     ),
     Seed(
+        "an exit of a runner that starts means nothing",
+        "supervisor/memory_care.py",
+        "return stuck.exited()",
+        "return False",
+        "test_dies_while_loading.py::test_a_load_whose_runner_exits_as_it_starts_is_given_up",
+    ),
+    Seed(
         "what a dead worker started is left",
         "supervisor/host/keeper.py",
         "    while found := set(_marked(marker)) - seen:",

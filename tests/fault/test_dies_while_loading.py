@@ -14,10 +14,11 @@ import pytest
 
 from tests.support.aftermath import all_comes_back, ask_gateway
 from tests.support.corral import Corral, corral
+from tests.support.exiting_runner import exiting_runners
 from tests.support.fake_ollama import FakeOllama
 from tests.support.gateway import gateway, until
 from tests.support.models import counting_model
-from tests.support.ollama_store import ENGINES
+from tests.support.ollama_store import ENGINES, NEEDS_OLLAMA, environment
 from tests.support.supervisor import children_of
 
 ONE: Final = {"num_predict": 1, "temperature": 0}
@@ -70,6 +71,29 @@ async def test_a_load_that_always_dies_is_told_and_hurts_nobody_else(running: Co
         assert isinstance(await ask(client, "sound"), str)
         await client.close()  # type: ignore[no-untyped-call]  # the library left it bare
     assert running.worker("w0")["incarnation"] == 1
+
+
+@NEEDS_OLLAMA
+async def test_a_load_whose_runner_exits_as_it_starts_is_given_up(tmp_path: Path) -> None:
+    """As one that cannot get a thread does: an Ollama waits for it for ever, and its log has one line of it.
+
+    The time of a load (`gateway.load_timeout`) is minutes, and so is that of the request.
+    """
+    counting_model(tmp_path / "models", name="sound")
+    flag = tmp_path / "runners_exit"
+    flag.touch()
+    environ = environment(tmp_path) | exiting_runners(tmp_path, flag)
+    with corral(tmp_path, environ, engine="ollama", workers=[{"name": "w0"}]) as running:
+        client = ollama.AsyncClient(running.url)
+        async with asyncio.timeout(DEADLINE_S):
+            refused = await ask(client, "sound")
+        assert isinstance(refused, ollama.ResponseError)
+        assert (refused.status_code, "died while it started" in refused.error) == (500, True)
+        flag.unlink()
+        async with asyncio.timeout(2 * DEADLINE_S):
+            while not isinstance(refused, str):  # a load that failed is not tried again at once
+                refused = await ask(client, "sound")
+        await client.close()  # type: ignore[no-untyped-call]  # the library left it bare
 
 
 async def test_a_load_that_waits_for_a_dead_process_is_given_up(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gateway.fleet.moves import stuck_since
 from gateway.scheduling.names import Instance
 from supervisor.contract.fleet import FleetSnapshot
@@ -44,10 +46,56 @@ def test_each_stuck_load_counts() -> None:
     assert stuck.count == 2
 
 
-def test_the_line_of_an_ollama_is_known() -> None:
-    """As 0.24 writes it."""
-    line = 'time=x level=WARN source=server.go:1305 msg="llama runner process no longer running" sys=9'
-    assert symptom_of(line) is Symptom.DEAD_RUNNER_ASKED
+def test_a_runner_that_exits_before_it_answered_is_a_load_that_is_stuck() -> None:
+    """Of an exit there is one line and no more."""
+    stuck = StuckLoads()
+    stuck.starts()
+    assert (stuck.exited(), stuck.count) == (True, 1)
+    assert not stuck.exited()
+
+
+def test_a_runner_that_exits_later_is_waited_for_by_nobody() -> None:
+    """Whoever it served is told; a load that was given up, or was known to be stuck, is over as well."""
+    stuck = StuckLoads()
+    assert not stuck.exited()
+    stuck.starts()
+    stuck.answers()
+    assert not stuck.exited()
+    stuck.starts()
+    hear(stuck, CERTAIN)
+    assert not stuck.exited()
+    assert stuck.count == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "symptom"),
+    [
+        (
+            'time=x level=WARN source=server.go:1305 msg="llama runner process no longer running" sys=9',
+            Symptom.DEAD_RUNNER_ASKED,
+        ),
+        (
+            'time=x level=INFO msg="starting runner" cmd="/bin/ollama runner --model /b --port 1"',
+            Symptom.RUNNER_STARTS,
+        ),
+        (
+            'time=x level=INFO msg="starting runner" cmd="/bin/ollama runner --ollama-engine --port 1"',
+            None,
+        ),
+        ("2026/11/21 23:58:17 Server listening on 127.0.0.1:34969", Symptom.RUNNER_ANSWERS),
+        (
+            'time=x level=INFO source=sched.go:511 msg="Load failed" model=/b error="context canceled"',
+            Symptom.RUNNER_ANSWERS,
+        ),
+        (
+            'time=x level=ERROR source=server.go:316 msg="llama runner terminated" error="exit status 2"',
+            Symptom.RUNNER_EXITED,
+        ),
+    ],
+)
+def test_the_lines_of_an_ollama_are_known(line: str, symptom: Symptom | None) -> None:
+    """As 0.24 writes them; the runner without a model is the one that looks for GPUs."""
+    assert symptom_of(line) is symptom
 
 
 def snapshot(*, incarnation: int, stuck_loads: int) -> FleetSnapshot:
