@@ -145,6 +145,8 @@ TimeoutAbortSec=10
 KillMode=mixed
 # Memory that runs out ends a worker, which is started again; the others serve on.
 OOMPolicy=continue
+# A stop also ends a `corral reload` that runs, by SIGTERM; that is no failure of Corral's.
+SuccessExitStatus=SIGTERM
 # The clients' socket outlives the process: who connects meanwhile waits instead of being refused.
 FileDescriptorStoreMax=4
 

@@ -222,6 +222,16 @@ def test_stop_leaves_nothing(running: Machine) -> None:
     assert running.show("Result") == "success"
 
 
+def test_stop_during_a_reload_is_no_failure(running: Machine) -> None:
+    """Systemd ends `corral reload` by SIGTERM, too; whoever stopped it must not be told of a failure."""
+    with configured(running, cpu_workers=4):
+        running.systemctl("reload", "--no-block", "corral.service")
+        eventually(lambda: running.show("ActiveState") == "reloading", "a reload that goes on")
+        running.systemctl("stop", "corral.service")
+    assert left_behind(running) == ""
+    assert (running.show("Result"), running.show("ActiveState")) == ("success", "inactive")
+
+
 def test_socket_unit_starts_it_with_the_first_client(machine: Machine) -> None:
     """Who connects before Corral was started is answered; nothing is opened or kept twice."""
     machine.succeeds("systemctl", "reset-failed", "corral.service")
