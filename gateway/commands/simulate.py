@@ -269,5 +269,7 @@ def _about_log(log: LogReading) -> str:
     measured = _measured(log)
     if measured is not None:
         times = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in measured.items())
-        lines.append(f"Measured time to first byte of all of them: {times}.")
+        told = len(log.ttft_s)
+        whose = "all of them" if told == len(log.rows) else f"the {told} that tell it, being streamed"
+        lines.append(f"Measured time to first byte of {whose}: {times}.")
     return "\n".join(lines)

@@ -177,5 +177,6 @@ class RequestRecord:
             "tenant": "" if facts is None else facts.tenant,
             "session": "" if facts is None else facts.session,
             **({"background": True} if facts is not None and facts.background else {}),
+            **({"stream": False} if facts is not None and not facts.stream else {}),
             "prompt_tokens": estimate if counts.prompt is None else counts.prompt,
         }

@@ -11,7 +11,10 @@ The procedure, so that its numbers can be judged:
   prompts of its model read at once and w the share of the time in which its model also wrote.
 - A model's `load_s` is the mean of its loads, each over 1 + load_weight times the models that computed beside
   it; `unload_seconds` is the mean of what making room took.
+- Answers that came whole tell no time of their first token. They count as neighbours; of a model that has no
+  others, a token of a prompt is taken to take 1/48 of what a written one does.
 - A model of which the log shows no answer gets the mean of the others, by size.
+- Workers whose memory differs by less than a fiftieth are written as alike, with the least of it.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ _LOAD_WEIGHTS: Final = tuple(step / 10 for step in range(21))
 _LEAST_S: Final = 1e-5
 """Of a prompt, where the first token explains all of its time."""
 _GB: Final = 1e9
+_ALIKE: Final = 1.02
+"""Workers whose memory differs by no more than this factor are alike."""
 
 
 class NothingShownError(ValueError):
@@ -78,7 +83,7 @@ def fit(shown: Shown) -> Fitted:
             )
     answers = sorted(shown.answers, key=lambda answer: answer.ended_at)[-_MOST_ANSWERS:]
     near = _by_worker(answers, shown.loads)
-    seen = [one for worker in near.values() for one in worker.all_seen()]
+    seen = _telling([one for worker in near.values() for one in worker.all_seen()])
     slowdown, load_weight = _least_deviation(seen)
     of_model, load_s = _grouped(seen), _load_seconds(shown.loads, near, load_weight)
     return Fitted(
@@ -218,6 +223,12 @@ def _grouped(seen: Iterable[_Seen]) -> dict[str, list[_Seen]]:
     return groups
 
 
+def _telling(seen: Sequence[_Seen]) -> list[_Seen]:
+    """Return the answers of each model that tell when they began, or all where none does."""
+    streamed = {one.answer.model for one in seen if not one.answer.whole}
+    return [one for one in seen if not one.answer.whole or one.answer.model not in streamed]
+
+
 def _least_deviation(seen: Sequence[_Seen]) -> tuple[float, float]:
     """Return the slow-down by a batch and the weight of a load that explain the answers best."""
     groups = list(_grouped(seen).values())
@@ -271,9 +282,9 @@ def as_yaml(fitted: Fitted) -> Iterator[str]:
     """Yield the lines of a scenario file."""
     yield f"# Fitted to a log of {fitted.answers} answers and {fitted.loads} loads."
     yield "workers:"
-    for limits in fitted.workers:
+    for limits, count in _alike(fitted.workers):
         memory = _number(limits.memory_bytes / _GB)
-        yield f"  - {{vram_gb: {memory}, max_loaded_models: {limits.max_loaded_models}}}"
+        yield f"  - {{count: {count}, vram_gb: {memory}, max_loaded_models: {limits.max_loaded_models}}}"
     yield ""
     yield "models:"
     for model in fitted.models:
@@ -290,6 +301,24 @@ def as_yaml(fitted: Fitted) -> Iterator[str]:
     yield "hardware: # the speeds per gigabyte are for models that the log does not show"
     for key, constant in _hardware(fitted).items():
         yield f"  {key}: {_number(constant)}"
+
+
+def _alike(workers: Iterable[Limits]) -> list[tuple[Limits, int]]:
+    """Return the workers in groups that are alike, so that `--workers` can change their number."""
+    groups: list[tuple[Limits, int]] = []
+    for limits in sorted(workers):
+        least, count = groups[-1] if groups else (limits, 0)
+        if count and not _is_like(limits, least):
+            least, count = limits, 0
+        elif count:
+            groups.pop()
+        groups.append((least, count + 1))
+    return groups
+
+
+def _is_like(limits: Limits, least: Limits) -> bool:
+    same_places = limits.max_loaded_models == least.max_loaded_models
+    return same_places and limits.memory_bytes <= least.memory_bytes * _ALIKE
 
 
 def _number(value: float | None) -> str:

@@ -28,7 +28,7 @@ class LogReading:
 
     rows: list[Row] = field(default_factory=list)
     ttft_s: list[float] = field(default_factory=list)
-    """Times to first byte as they were measured, of the rows that tell."""
+    """Times to first byte as they were measured, of the rows that tell: not of answers that came whole."""
     skipped: Counter[str] = field(default_factory=Counter)
     """Lines that were left aside, by the reason."""
 
@@ -50,7 +50,7 @@ def read_log(lines: Iterable[str]) -> LogReading:
             reading.skipped[str(reason)] += 1
             continue
         first_byte_s = entry.get("first_byte_s")
-        if _is_number(first_byte_s):
+        if _is_number(first_byte_s) and not _came_whole(entry):
             reading.ttft_s.append(first_byte_s)
     return reading
 
@@ -85,6 +85,11 @@ def _row(entry: Mapping[str, Any]) -> Row:
         session=str(entry.get("session") or ""),
         background=bool(entry.get("background")),
     )
+
+
+def _came_whole(entry: Mapping[str, Any]) -> bool:
+    """Whether its first byte came with its last token."""
+    return entry.get("stream") is False and _is_number(entry.get("tokens"))
 
 
 def _prompt_tokens(entry: Mapping[str, Any]) -> int:

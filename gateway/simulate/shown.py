@@ -10,7 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+_PROMPT_SHARE: Final = 1 / 48
+"""Of a written token's time, what a token of a prompt takes where the log does not tell: as on a GPU."""
 
 
 class Answer(NamedTuple):
@@ -23,6 +26,8 @@ class Answer(NamedTuple):
     ended_at: float
     prompt: int
     output: int
+    whole: bool = False
+    """It came at once, so that `first_at` is estimated."""
 
 
 class LoadSpan(NamedTuple):
@@ -87,12 +92,19 @@ def _answer(entry: Mapping[str, Any]) -> Iterator[Answer]:
     if not output or not prompt or len(attempts) != 1:
         return
     began = float(entry["started_unix"])
+    granted_at = began + attempts[0]["asked_s"] + attempts[0]["waited_s"]
+    first_at, ended_at = began + entry["first_byte_s"], began + entry["total_s"]
+    whole = entry.get("stream") is False
+    if whole:  # its first byte is its last
+        reading = prompt * _PROMPT_SHARE
+        first_at = granted_at + (ended_at - granted_at) * reading / (reading + output)
     yield Answer(
         worker=str(entry["worker"]),
         model=str(entry["model"]),
-        granted_at=began + attempts[0]["asked_s"] + attempts[0]["waited_s"],
-        first_at=began + entry["first_byte_s"],
-        ended_at=began + entry["total_s"],
+        granted_at=granted_at,
+        first_at=first_at,
+        ended_at=ended_at,
         prompt=int(prompt),
         output=int(output),
+        whole=whole,
     )

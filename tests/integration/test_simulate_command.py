@@ -111,6 +111,18 @@ def test_a_log_is_replayed_on_another_fleet(
     assert "40 requests of the log are replayed, 2 lines left aside." in capsys.readouterr().out
 
 
+def test_a_log_says_how_many_of_its_answers_tell_when_they_began(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Answers that were not streamed came all at once."""
+    log = a_log(tmp_path / "corral.log", ["small:1b"] * 20)
+    first, second, *others = log.read_text().splitlines()
+    whole = [line.replace('"status": 200', '"status": 200, "stream": false') for line in others[:5]]
+    log.write_text("\n".join([first, second, *whole, *others[5:]]))
+    assert main(["simulate", str(scenario), "--from-log", str(log)]) == EXIT_OK
+    assert "first byte of the 15 that tell it, being streamed: p50 0.50 s" in capsys.readouterr().out
+
+
 def test_a_trace_is_replayed(scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its file stands beside the scenario."""
     (tmp_path / "trace.csv").write_text(

@@ -126,6 +126,28 @@ def test_a_model_without_answers_gets_no_speeds_of_its_own() -> None:
     assert "decode_tokens_per_s_gb: 10" in "\n".join(as_yaml(fitted))
 
 
+def test_answers_that_came_whole_do_not_tell_when_their_prompt_was_read() -> None:
+    """Their first byte is their last; without any other, a prompt is taken to be read 48 times as fast."""
+    streamed, whole = jobs_for(a_fleet(), [(30.0, 0, 100, 40), (90.0, 0, 480, 40)])
+    streamed.granted_at, streamed.first_token_at, streamed.finished_at = 30.0, 30.2, 34.1
+    whole.granted_at, whole.first_token_at, whole.finished_at = 90.0, 95.0, 95.0
+    told_whole = answered(whole) | {"stream": False}
+    both = fit(read_shown(lines(serves(), loaded("m0", 10.0), answered(streamed), told_whole))).models[0]
+    alone = fit(read_shown(lines(serves(), loaded("m0", 10.0), told_whole))).models[0]
+    assert (both.decode_tokens_per_s, both.prefill_tokens_per_s) == pytest.approx((40 / 3.9, 973), rel=0.01)
+    assert alone.decode_tokens_per_s == pytest.approx((40 + 480 / 48) / 5, rel=0.01)
+
+
+def test_workers_that_are_alike_are_a_group() -> None:
+    """So that one more of them can be asked for; a few megabytes make no difference."""
+    sizes = (5000, 5050, 11000)
+    workers = [serves(f"gpu{at}#1") | {"memory_bytes": size * 10**6} for at, size in enumerate(sizes)]
+    job = jobs_for(a_fleet(), [(30.0, 0, 100, 40)])[0]
+    job.granted_at, job.first_token_at, job.finished_at = 30.0, 30.1, 34.2
+    told = "\n".join(as_yaml(fit(read_shown(lines(*workers, loaded("m0", 10.0), answered(job))))))
+    assert "- {count: 2, vram_gb: 5, max_loaded_models: 2}\n  - {count: 1, vram_gb: 11," in told
+
+
 def test_a_load_beside_an_answer_is_seen_to_slow_it() -> None:
     """Answers during loads took twice as long, so a load counts as one more model."""
     fleet = a_fleet()

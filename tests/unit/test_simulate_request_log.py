@@ -40,6 +40,12 @@ def test_a_prefix_before_the_json_does_no_harm() -> None:
     assert len(read_log(["Nov 21 box corral[7]: " + a_line(), ""]).rows) == 1
 
 
+def test_an_answer_that_came_whole_tells_no_time_to_its_first_token() -> None:
+    """It is replayed all the same; vectors come whole as they are."""
+    reading = read_log([a_line(stream=False), a_line(stream=False, route="/api/embed", tokens=None)])
+    assert (len(reading.rows), reading.ttft_s) == (2, [0.25])
+
+
 def test_embeddings_write_nothing_and_count() -> None:
     """Their line has no tokens."""
     reading = read_log([a_line(route="/api/embed", tokens=None)])
