@@ -13,6 +13,7 @@ from typing import Any
 import ollama
 import pytest
 
+from tests.support.aftermath import assert_all_is_back
 from tests.support.corral import Corral, corral
 from tests.support.gateway import until
 from tests.support.models import counting_model
@@ -64,6 +65,7 @@ async def test_eight_streams_run_at_once_and_the_ninth_waits_in_the_gateway(runn
         for stream in streams[1:]:
             await stream.__aexit__(None, None, None)
     assert len(entered) == 8
+    await asyncio.to_thread(assert_all_is_back, running)
 
 
 async def open_stream(stream: Any) -> str:
@@ -83,7 +85,7 @@ async def test_client_that_leaves_frees_its_slot_in_the_worker_at_once(running: 
         name = next(w["worker"] for w in running.ps()["workers"] if any(m["busy"] for m in w["resident"]))
         assert running.busy(name) == 1
     eventually(lambda: running.busy(name) == 0, "a free slot", within_s=5)
-    assert not any(model["busy"] for model in running.worker(name)["resident"])
+    await asyncio.to_thread(assert_all_is_back, running)
 
 
 async def test_client_that_leaves_during_its_long_prompt_frees_its_slot(
@@ -102,6 +104,7 @@ async def test_client_that_leaves_during_its_long_prompt_frees_its_slot(
         lambda: running.busy(holder) == 0, "a free slot", within_s=5 if running.engine == "embedded" else 20
     )
     await client.close()  # type: ignore[no-untyped-call]  # the library left it bare
+    await asyncio.to_thread(assert_all_is_back, running)
 
 
 async def test_killed_worker_is_replaced_and_the_next_request_served(running: Corral) -> None:
@@ -117,6 +120,7 @@ async def test_killed_worker_is_replaced_and_the_next_request_served(running: Co
     eventually(lambda: not any(map(exists, orphans)), "the runners' end")
     assert running.wait_until_replaced(victim["worker"], after=victim["incarnation"])["resident"] == []
     await client.close()  # type: ignore[no-untyped-call]  # the library left it bare
+    await asyncio.to_thread(assert_all_is_back, running)
 
 
 async def test_worker_killed_in_the_middle_of_an_answer_never_ends_it_cleanly(running: Corral) -> None:
@@ -126,6 +130,7 @@ async def test_worker_killed_in_the_middle_of_an_answer_never_ends_it_cleanly(ru
         await read_until_killed(running, words)
     numbers = [int(word) for word in "".join(words).split()]
     assert numbers == list(range(1, len(numbers) + 1))
+    await asyncio.to_thread(assert_all_is_back, running)
 
 
 async def read_until_killed(running: Corral, words: list[str]) -> None:
@@ -153,6 +158,7 @@ async def test_killed_gateway_comes_back_without_a_refused_connection(running: C
     assert all(map(exists, runners))
     for one in fresh:
         await one.close()  # type: ignore[no-untyped-call]  # the library left it bare
+    await asyncio.to_thread(assert_all_is_back, running)
 
 
 def command(pid: int) -> bytes:
@@ -183,3 +189,4 @@ async def test_crashed_runner_is_loaded_again(running: Corral) -> None:
     assert reply.message.content == "1 2 3"
     assert exists(holder["pid"])
     await client.close()  # type: ignore[no-untyped-call]  # the library left it bare
+    await asyncio.to_thread(assert_all_is_back, running)
