@@ -82,7 +82,7 @@ def _head(document: _Row) -> Iterator[str]:
 def _ending(document: _Row) -> str:
     total = _seconds(document.get("total_s"))
     if document["state"] != "ended":
-        return f"It {'waits' if document['state'] == 'waiting' else 'is being answered'} since {total}."
+        return f"It has {'waited' if document['state'] == 'waiting' else 'been under way'} for {total}."
     if "rejected" in document:
         why = _REJECTIONS.get(document["rejected"], document["rejected"])
         return f"Refused with {document.get('status')} after {total}: {why}. {document.get('error', '')}"

@@ -120,12 +120,14 @@ async def test_a_rejected_request_is_explained_with_the_reason_and_the_numbers(t
         waiting = asyncio.create_task(ask(bench, "waiting"))
         await until_state(bench, "waiting", "waiting")
         assert (await document(bench, "running"))["state"] == "running"
-        words_waiting = await told(bench, "waiting")
+        words_waiting, words_running = await told(bench, "waiting"), await told(bench, "running")
         assert await ask(bench, "refused") == 503
         whole, words = await document(bench, "refused"), await told(bench, "refused")
         worker.hold.set()
         await asyncio.gather(running, waiting)
     assert "it waits for a slot to become free" in words_waiting
+    assert "It has waited for " in words_waiting
+    assert "It has been under way for " in words_running
     assert (whole["rejected"], whole["status"]) == ("queue_full", 503)
     assert "Refused with 503" in words
     assert "1 requests wait for this model already" in words
