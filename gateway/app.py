@@ -51,7 +51,7 @@ from gateway.reload import Parts, Settings, policy_of
 from gateway.runtime import Runtime
 from gateway.scheduling.residency import quiet
 from gateway.scheduling.scheduler import Scheduler
-from gateway.stores import Stores
+from gateway.stores.operations import Stores
 from supervisor.contract.config import Config
 from supervisor.contract.fleet import FleetSnapshot
 from supervisor.contract.runtime_dir import FORWARD_SOCKET, SUPERVISOR_SOCKET
