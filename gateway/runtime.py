@@ -107,6 +107,8 @@ class Runtime:
         self.decisions = Decisions(loader.name)
         self._loader = loader
         self._clock = clock
+        self.over = asyncio.Event()
+        """Set when nothing is ordered here any more, and nobody given anything (`Hold.FOR_EVER`)."""
         self.under_way: dict[RequestId, UnderWay] = {}
         """The slots that were given here and are not given back."""
         self._hold = Hold.NOTHING
@@ -154,6 +156,7 @@ class Runtime:
         """Hold back so much from now on, and do what was held back and is not any more."""
         self._hold = hold
         if hold is Hold.FOR_EVER:
+            self.over.set()
             self._held_back.clear()
             for future in self._grants.values():
                 if not future.done():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from gateway.fleet.fleet import Fleet
-from gateway.runtime import Runtime
+from gateway.runtime import HandedOverError, Runtime
 from gateway.scheduling.residency import Replica
 from gateway.scheduling.types import Event, UnloadAsked
 
@@ -47,21 +47,26 @@ class Departures:
         )
 
     async def leave(self, places: Collection[Place], within_s: float) -> bool:
-        """Ask the scheduler to unload what is there; whether all was gone in time."""
+        """Ask the scheduler to unload what is there; whether all was gone in time.
+
+        Raises:
+            HandedOverError: this gateway has nothing unloaded any more.
+        """
         for variant in {replica.model.variant for replica in self._held(places)}:
             self._runtime.feed(UnloadAsked(variant))
         gone = asyncio.get_running_loop().create_future()
         waiting = (lambda: next(self._held(places), None) is None, gone)
         self._waiting.append(waiting)
+        over = asyncio.create_task(self._runtime.over.wait())
         try:
             self._look()
-            async with asyncio.timeout(within_s):
-                await gone
-        except TimeoutError:
-            return False
+            await asyncio.wait([gone, over], timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            over.cancel()
             self._waiting.remove(waiting)
-        return True
+        if not gone.done() and self._runtime.over.is_set():
+            raise HandedOverError
+        return gone.done()
 
     def busy(self, places: Collection[Place]) -> dict[str, int]:
         """Return how many answers each worker still computes there."""

@@ -12,6 +12,7 @@ from typing import Final
 import aiohttp
 from aiohttp import web
 
+from gateway.http.arrival import BODY
 from gateway.http.blobs import BlobHandlers, refusal
 from gateway.http.bodies import read_body
 from gateway.http.edge import REQUEST_ID, Handler
@@ -38,7 +39,8 @@ class StoreHandlers:
         return partial(self._handle, kind)
 
     async def _handle(self, kind: Kind, request: web.Request) -> web.StreamResponse:
-        asked = parse(kind, await read_body(request))
+        request[BODY] = await read_body(request)  # what is handed over is passed on with it
+        asked = parse(kind, request[BODY])
         try:
             async with self._stores.following(asked, request[REQUEST_ID]) as (undertaking, follower):
                 if asked.stream and asked.shows_progress:

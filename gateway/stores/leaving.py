@@ -19,6 +19,7 @@ import structlog
 
 from gateway.fleet.departures import Departures, Place
 from gateway.fleet.fleet import Fleet
+from gateway.runtime import HandedOverError
 from gateway.store.outgoing import is_stand_in, stand_in_for
 from gateway.store.planning import Plan, RefusedError
 from gateway.store.requests import StoreRequest, identity
@@ -150,6 +151,8 @@ class Leaving:
             if gone:
                 self.fleet.forget_model(key, workers)
                 await self.fleet.store_changed()
+        except HandedOverError:
+            """The next gateway finds the name in the lists."""
         finally:
             self._outgoing.discard((store.key, key))
 

@@ -18,6 +18,7 @@ import structlog
 
 from gateway.fleet.departures import Departures
 from gateway.fleet.fleet import Fleet
+from gateway.runtime import HandedOverError
 from gateway.store.joining import Follower, joins_by, outlives_its_clients
 from gateway.store.merging import Failure, Merge, Told, status_line
 from gateway.store.planning import Plan, RefusedError, addressed, may_resume, needs, overwrites, plan
@@ -102,6 +103,8 @@ class Stores:
             failure = await self._carry_out(undertaking)
         except RefusedError as error:
             failure = Failure(error.status, error.message)
+        except HandedOverError:  # while a model was to leave memory, which is before anything is done
+            failure, undertaking.handed_over = None, True
         except asyncio.CancelledError:
             failure = Failure(HTTPStatus.INTERNAL_SERVER_ERROR, "given up: all clients left")
             raise
@@ -216,7 +219,7 @@ def _tell_log(undertaking: Undertaking, failure: Failure | None) -> None:
         model=request.model,
         source=request.source or None,
         workers=undertaking.workers,
-        outcome="done" if failure is None else "failed",
+        outcome="handed over" if undertaking.handed_over else "done" if failure is None else "failed",
         error=None if failure is None else failure.text,
         total_s=round(asyncio.get_running_loop().time() - undertaking.began_at, 4),
     )

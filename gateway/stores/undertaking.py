@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 
+from gateway.runtime import HandedOverError
 from gateway.store.joining import Broadcast, Follower
 from gateway.store.merging import Failure, Told
 from gateway.store.requests import StoreRequest
@@ -23,6 +24,8 @@ class Undertaking:
     broadcast: Broadcast = field(default_factory=Broadcast)
     failure: Failure | None = None
     ended: bool = False
+    handed_over: bool = False
+    """It ended before anything was done, because another gateway is to do it."""
     ids: list[str] = field(default_factory=list)
     """Of the requests for it."""
     workers: list[str] = field(default_factory=list)
@@ -43,11 +46,17 @@ class Undertaking:
         self._wake()
 
     async def lines(self, follower: Follower) -> AsyncIterator[bytes]:
-        """Yield what there is to tell, as it comes, until the end."""
+        """Yield what there is to tell, as it comes, until the end.
+
+        Raises:
+            HandedOverError: whoever asked is to ask the next gateway.
+        """
         while True:
             news, lines = self._news, follower.take()
             if lines:
                 yield lines
+            elif self.handed_over:
+                raise HandedOverError
             elif self.ended:
                 return
             else:

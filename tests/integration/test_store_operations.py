@@ -261,6 +261,26 @@ async def test_a_loaded_model_leaves_memory_before_it_is_deleted(tmp_path: Path)
         assert (await bench.post()).status == 404
 
 
+async def test_a_deletion_that_waits_is_carried_out_by_the_next_gateway(tmp_path: Path) -> None:
+    """The model computes an answer, and only the next gateway can have it unloaded when that has ended."""
+    (worker,) = workers = [StoreWorker("w0", store=StoreOnDisk())]
+    worker.script.append("hold")
+    async with gateway(tmp_path, *workers) as bench:
+        asked = asyncio.create_task(ask(bench, "/api/generate", model="count", prompt="hello"))
+        await until(lambda: bool(worker.running), "an answer")
+        deleted = asyncio.create_task(ask(bench, "/api/delete", "DELETE", model="count"))
+        async with asyncio.timeout(10):
+            while "count:latest" in await names(bench):  # noqa: ASYNC110 -- another program's state has no event
+                await asyncio.sleep(0.01)
+        async with bench.another():
+            worker.hold.set()
+            assert (await asked)[0] == 200
+            async with asyncio.timeout(10):
+                assert await deleted == (200, [])
+            assert await names(bench) == {"other:latest"}
+        assert worker.done == ["delete count:latest"]
+
+
 async def test_a_model_that_is_replaced_keeps_a_second_name_until_it_is_out_of_memory(tmp_path: Path) -> None:
     """Its worker can unload it by that name only; no client ever sees it."""
     worker = StoreWorker("w0")
