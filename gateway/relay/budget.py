@@ -19,6 +19,9 @@ LEAST: Final = 3.0
 """In a window, however few requests there are."""
 WINDOW_S: Final = 5.0
 
+_ROUNDING: Final = 1e-9
+"""Of a token: more than sums can be off by."""
+
 
 @dataclass(slots=True)
 class RetryBudget:
@@ -41,7 +44,8 @@ class RetryBudget:
         """Take a token and return the seconds until it may be used: 0 where one was there."""
         self._pass(now)
         self.tokens -= 1.0
-        return max(0.0, -self.tokens) * WINDOW_S / LEAST
+        missing = -self.tokens
+        return missing * WINDOW_S / LEAST if missing > _ROUNDING else 0.0
 
     @property
     def _most(self) -> float:

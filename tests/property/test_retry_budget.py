@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.relay.budget import LEAST, SHARE, WINDOW_S, RetryBudget
@@ -32,6 +32,7 @@ def test_retries_never_exceed_their_share(acts: list[tuple[str, float]]) -> None
 
 
 @given(ACTS)
+@example([("retry", 0.0), ("retry", 0.0), ("retry", 0.5), ("retry", 1.0)])
 def test_after_a_quiet_window_the_least_is_there(acts: list[tuple[str, float]]) -> None:
     """Whatever was promised before has been used up by then."""
     budget, now, last = RetryBudget(), 0.0, 0.0
