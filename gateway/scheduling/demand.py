@@ -93,7 +93,7 @@ def demand_of(
     need = max(_LEAST_NEED, weight - coming)
     there = 0 if helpless else slots + coming
     waited_s = now - oldest_arrival
-    expected_wait_s = _expected_wait_s(model, need, there, waited_s)
+    expected_wait_s = _expected_wait_s(model, need, there, waited_s) if there else inf
     if expected_wait_s <= policy.load_repay * load_s:
         return None
     overdue = waited_s >= policy.drain_after
@@ -117,8 +117,6 @@ def _expected_wait_s(model: ModelState, need: float, slots: int, waited_s: float
 
     While nobody knows how long an answer of the model takes, they are expected to wait as long again.
     """
-    if not slots:
-        return inf
     expected_s = need * model.typical_service_s / slots
     return expected_s if model.service_known else min(expected_s, waited_s)
 

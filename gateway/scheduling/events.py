@@ -102,6 +102,7 @@ def adopted(state: State, event: Adopted, now: float) -> None:
     replica = worker.replicas.get(request.variant) or _found_busy(worker, model, now)
     charge = virtual_tokens(model, request)
     lease = hold_slot(state, replica, request, charge, now)
+    state.tenants.charge(request.tenant, charge, now)
     lease.granted_at, lease.answered = event.granted_at, True
 
 
@@ -114,15 +115,14 @@ def _found_busy(worker: WorkerResidency, model: ModelState, now: float) -> Repli
 
 
 def hold_slot(state: State, replica: Replica, request: Arrived, charged: float, now: float) -> Lease:
-    """Have a request hold a slot of the replica from now on, for so many virtual tokens."""
+    """Have a request hold a slot of the replica from now on; its tenant is charged so many virtual tokens."""
     was_idle = not replica.busy
     replica.busy.add(request.request)
     use = replica.model.sharing.took(request.tenant, now)
     replica.unload_asked = False
     replica.settle_slots()
     if was_idle:
-        state.settle_worker(replica.worker)
-    state.tenants.charge(request.tenant, charged, now)
+        state.changed(replica.worker)
     lease = state.leases[request.request] = Lease(replica, request, now, charged, use)
     return lease
 
@@ -133,13 +133,18 @@ def virtual_tokens(model: ModelState, request: Arrived) -> float:
 
 
 def stop_waiting(state: State, request: RequestId) -> None:
-    """Take a request out of its queue, whatever becomes of it."""
+    """Take a request out of its queue, which gets nothing."""
+    tenant, worth = leave_queue(state, request)
+    state.tenants.waits_no_more(tenant, worth)
+
+
+def leave_queue(state: State, request: RequestId) -> tuple[str, float]:
+    """Take a request out of its queue; return whose it is, and the virtual tokens that it counted there."""
     model, worth = state.waiting.pop(request)
     gone = model.queue.remove(request)
-    if gone is not None:
-        state.tenants.waits_no_more(gone.tenant, worth)
     if not model.queue.waiting:
         state.queued_models.put(model, member=False)
+    return gone.tenant, worth
 
 
 def refuse(state: State, request: RequestId, rejection: Rejection) -> None:
@@ -193,7 +198,7 @@ def _free_slot(state: State, lease: Lease, now: float) -> None:
         state.open(worker)
         due = now if replica.draining else replica.stays_until
         state.wake(due, REPLICA, request.variant, worker.instance)
-        state.settle_worker(worker)
+        state.changed(worker)
     state.touch(replica.model)
     for other in worker.replicas.values():
         if not other.busy and other.model.queue.waiting:
@@ -260,7 +265,7 @@ def _believe(state: State, replica: Replica, resident: Resident, now: float) -> 
         state.wake(max(now, each.stays_until), REPLICA, model.variant, each.worker.instance)
         state.open(each.worker)
     state.touch(model)
-    state.settle_worker(replica.worker)
+    state.changed(replica.worker)
     if resident.fault and not replica.fault:
         _reject_replica(state, replica, resident.fault, now, lasting=True)
 
@@ -328,7 +333,7 @@ def unload(state: State, replica: Replica, why: str, now: float, in_favour_of: V
     state.touch(replica.model)
 
 
-def unloaded(state: State, event: Unloaded) -> None:
+def unloaded(state: State, event: Unloaded, _now: float) -> None:
     """An unload is done."""
     replica = state.replica(event.instance, event.variant)
     if replica is not None and replica.phase is UNLOADING:

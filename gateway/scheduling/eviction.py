@@ -6,7 +6,6 @@ several would wait for that (GreedyDual with arrival rates). Pure functions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import exp, inf
 from typing import Final, NamedTuple
 
@@ -47,12 +46,16 @@ class Blocked(NamedTuple):
     until: float
 
 
-@dataclass(slots=True, eq=False)
-class _Candidate:
+class _Candidate(NamedTuple):
+    """A model that may go."""
+
     replica: Replica
     worth_s: float
     drain_s: float
     size_bytes: int
+
+
+_NOTHING: Final = Victims((), 0.0, 0.0, 0)
 
 
 def victims_on(
@@ -63,44 +66,106 @@ def victims_on(
     now: float,
 ) -> Victims | Blocked:
     """Return the cheapest set of models whose leaving makes room on the worker."""
-    free, places = _room(worker)
-    rivals = _rivals(worker, demand.model.variant)
-    if not rivals and free >= need_bytes and places > 0:
-        return Victims((), 0.0, 0.0, 0)
-    allowed, until = _allowed(worker, demand, policy, now)
-    if len(allowed) > 1:
-        per_byte = free < need_bytes  # else only places are missing, and each gives one
-        allowed.sort(
+    view = worker.view
+    free = view.memory_bytes - worker.used_bytes
+    places = view.max_loaded_models - len(worker.replicas)
+    rivals = _rivals(worker, demand.model.variant) if view.one_per_weights else _NONE
+    if free >= need_bytes and places > 0 and not rivals:
+        return _NOTHING
+    candidates: list[_Candidate] = []
+    until = inf
+    for replica in worker.replicas.values():
+        if replica.phase is UNLOADING:
+            free += replica.size_bytes
+            places += 1
+        elif not _must_stay(replica):
+            load_s = replica.load_s
+            may_from = _may_go_from(replica, load_s, demand, policy, now)
+            if may_from <= now:
+                candidates.append(_candidate(replica, load_s, policy, now))
+            elif may_from < until:
+                until = may_from
+    if free >= need_bytes and places > 0 and not rivals:
+        return _NOTHING
+    return _cheapest(candidates, rivals, free - need_bytes, places - 1) or Blocked(until)
+
+
+def _must_stay(replica: Replica) -> bool:
+    """Whether it cannot go, or goes for another."""
+    return (
+        replica.phase is not RESIDENT or replica.draining or (replica.model.bounds.least > 0 and replica.kept)
+    )
+
+
+def _candidate(replica: Replica, load_s: float, policy: SchedulingConfig, now: float) -> _Candidate:
+    if not replica.busy:
+        return _Candidate(replica, worth_s(replica, load_s, policy, now), 0.0, replica.size_bytes or 1)
+    drain_s = _DRAIN_SHARE * replica.model.learned.service_s(replica.worker.view.device)
+    worth = worth_s(replica, load_s, policy, now) + drain_s / 2
+    return _Candidate(replica, worth, drain_s, replica.size_bytes or 1)
+
+
+def _cheapest(
+    candidates: list[_Candidate], rivals: frozenset[Variant], free: int, places: int
+) -> Victims | None:
+    """Return what goes so that neither bytes nor places are below 0 and no rival stays; None for no way."""
+    if len(candidates) > 1:
+        per_byte = free < 0  # else only places are missing, and each gives one
+        candidates.sort(
             key=lambda c: (
                 c.replica.model.variant not in rivals,
                 c.worth_s / c.size_bytes if per_byte else c.worth_s,
             )
         )
     chosen: list[_Candidate] = []
-    missing = set(rivals)
-    for candidate in allowed:
-        if free >= need_bytes and places > 0 and not missing:
+    left = len(rivals)
+    for candidate in candidates:
+        if free >= 0 and places >= 0 and not left:
             break
         chosen.append(candidate)
-        missing.discard(candidate.replica.model.variant)
+        left -= candidate.replica.model.variant in rivals
         free += candidate.size_bytes
         places += 1
-    if free < need_bytes or places <= 0 or missing:
-        return Blocked(until)
-    if len(chosen) == 1:  # it is needed
-        only = chosen[0]
-        return Victims((only.replica.model.variant,), only.worth_s, only.drain_s, len(only.replica.busy) > 0)
-    _spare(chosen, rivals, free - need_bytes, places - 1)
+    if free < 0 or places < 0 or left:
+        return None
+    if len(chosen) > 1:
+        _spare(chosen, rivals, free, places)
     return _together(chosen)
 
 
 def _together(chosen: list[_Candidate]) -> Victims:
+    if len(chosen) == 1:
+        replica, worth, drain_s, _ = chosen[0]
+        return Victims((replica.model.variant,), worth, drain_s, len(replica.busy) > 0)
     worth_s, drain_s, busy = 0.0, 0.0, 0
     for candidate in chosen:
         worth_s += candidate.worth_s
         drain_s = max(drain_s, candidate.drain_s)
         busy += len(candidate.replica.busy) > 0
     return Victims(tuple([c.replica.model.variant for c in chosen]), worth_s, drain_s, busy)
+
+
+def room_not_before(
+    worker: WorkerResidency, need_bytes: int, waits_since: float, policy: SchedulingConfig
+) -> float:
+    """Return a moment before which there is certainly no room for a model that is waited for since then.
+
+    A quick look before all is weighed: there may be none at that moment either. Infinity when only an event
+    makes room.
+    """
+    view = worker.view
+    if view.memory_bytes - worker.used_bytes >= need_bytes and len(worker.replicas) < view.max_loaded_models:
+        return -inf
+    first = waits_since + policy.drain_after
+    for replica in worker.replicas.values():
+        if replica.busy:
+            if replica.model.flooded_by is not None:
+                return -inf
+            continue
+        if replica.phase is UNLOADING:
+            return -inf
+        first = min(first, min(replica.since, waits_since) + policy.min_tenure * replica.load_s)
+    return first
 
 
 def worth_s(replica: Replica, load_s: float, policy: SchedulingConfig, now: float) -> float:
@@ -117,45 +182,11 @@ def worth_s(replica: Replica, load_s: float, policy: SchedulingConfig, now: floa
     return worth + _LRU_WEIGHT * replica.last_used / (now + 1)
 
 
-def _room(worker: WorkerResidency) -> tuple[int, int]:
-    """Return the bytes and places that are free once what is being unloaded is gone."""
-    free = worker.view.memory_bytes - worker.used_bytes
-    places = worker.view.max_loaded_models - len(worker.replicas)
-    for replica in worker.replicas.values():
-        if replica.phase is UNLOADING:
-            free += replica.size_bytes
-            places += 1
-    return free, places
-
-
 def _rivals(worker: WorkerResidency, variant: Variant) -> frozenset[Variant]:
     """Return what cannot stay beside the model: other variants of its weights, where the engine keeps one."""
-    if not worker.view.one_per_weights:
-        return _NONE
     return frozenset(
         v for v, r in worker.replicas.items() if v.digest == variant.digest and r.phase is RESIDENT
     )
-
-
-def _allowed(
-    worker: WorkerResidency, demand: Demand, policy: SchedulingConfig, now: float
-) -> tuple[list[_Candidate], float]:
-    """Return the replicas that may go, and when the next one may that must stay for now."""
-    found: list[_Candidate] = []
-    until = inf
-    for replica in worker.replicas.values():
-        if replica.phase is not RESIDENT or replica.draining or replica.kept:
-            continue
-        learned = replica.model.learned
-        load_s = learned.load_s(worker.instance.worker, replica.size_bytes)
-        may_from = _may_go_from(replica, load_s, demand, policy, now)
-        if may_from <= now:
-            drain_s = _DRAIN_SHARE * learned.service_s(worker.view.device) if replica.busy else 0.0
-            worth = worth_s(replica, load_s, policy, now) + drain_s / 2
-            found.append(_Candidate(replica, worth, drain_s, replica.size_bytes or 1))
-        elif may_from < until:
-            until = may_from
-    return found, until
 
 
 def _may_go_from(

@@ -14,6 +14,7 @@ from gateway.scheduling.queues import ModelQueue, Weighing
 from gateway.scheduling.residency import PLANNED, ModelState, Replica, WorkerResidency
 from gateway.scheduling.state import AlarmKind, State
 from gateway.scheduling.types import (
+    DeadlinePassed,
     FleetChanged,
     PolicyChanged,
     Rejection,
@@ -52,7 +53,7 @@ def fleet_changed(state: State, event: FleetChanged, now: float) -> None:
         _rearm(state, worker, now)
 
 
-def policy_changed(state: State, event: PolicyChanged) -> None:
+def policy_changed(state: State, event: PolicyChanged, _now: float) -> None:
     """Weigh everything anew: what waits may now be loaded, served earlier or left where it is."""
     state.policy = event.policy
     state.tenants.fair_share = event.policy.fair_share
@@ -76,9 +77,7 @@ def _worker_gone(state: State, worker: WorkerResidency) -> None:
         model.servers.pop(instance, None)
         model.failures.pop(instance, None)
         model.strikes.pop(instance, None)
-    state.opened.pop(worker, None)
-    state.accepting.put(worker, member=False)
-    state.open_workers.put(worker, member=False)
+    state.lose(worker)
 
 
 def _worker_changed(state: State, worker: WorkerResidency, view: WorkerView) -> None:
@@ -122,7 +121,7 @@ def _settle_all_on(state: State, worker: WorkerResidency) -> None:
         replica.settle()
         state.touch(replica.model)
     state.open(worker)
-    state.settle_worker(worker)
+    state.changed(worker)
 
 
 def _set_bounds(state: State, bounds: Mapping[Variant, ReplicaBounds]) -> None:
@@ -146,6 +145,10 @@ def _rearm(state: State, worker: WorkerResidency, now: float) -> None:
         if replica.idle:
             due = now if replica.draining else max(now, replica.stays_until)
             state.wake(due, AlarmKind.REPLICA, replica.model.variant, worker.view.instance)
+
+
+def deadline_passed(_state: State, _event: DeadlinePassed, _now: float) -> None:
+    """Do nothing yet: what is due is done after every event."""
 
 
 def time_passed(state: State, now: float) -> None:

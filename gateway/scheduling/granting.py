@@ -18,7 +18,7 @@ from gateway.scheduling.dispatch import (
     stranded,
     usable,
 )
-from gateway.scheduling.events import hold_slot, stop_waiting, virtual_tokens
+from gateway.scheduling.events import hold_slot, leave_queue, virtual_tokens
 from gateway.scheduling.reasons import GrantReason, ReplicaOption, Turn
 from gateway.scheduling.residency import ModelState, Replica
 from gateway.scheduling.state import State
@@ -148,5 +148,7 @@ def _best(state: State, options: list[tuple[ReplicaOption, Replica]]) -> tuple[R
 
 def _take_slot(state: State, replica: Replica, request: Arrived, option: ReplicaOption, now: float) -> None:
     replica.worker.reading[request.request] = option.prompt_s
-    hold_slot(state, replica, request, virtual_tokens(replica.model, request), now)
-    stop_waiting(state, request.request)
+    charged = virtual_tokens(replica.model, request)
+    hold_slot(state, replica, request, charged, now)
+    tenant, worth = leave_queue(state, request.request)
+    state.tenants.begins(tenant, worth, charged, now)

@@ -7,6 +7,7 @@ the most urgent of the others for the workers that the event opened, are looked 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from math import inf
 from typing import Final
 
 from gateway.scheduling.demand import (
@@ -20,6 +21,7 @@ from gateway.scheduling.demand import (
     part_of,
 )
 from gateway.scheduling.events import enter_replica, unload
+from gateway.scheduling.eviction import room_not_before
 from gateway.scheduling.names import NOWHERE
 from gateway.scheduling.placement import NoPlan, Plan, may_load, need_bytes, plan_load
 from gateway.scheduling.residency import LOADING, PLANNED, UNLOADING, ModelState, WorkerResidency
@@ -34,40 +36,41 @@ SAMPLE: Final = 4
 
 def place(state: State, now: float) -> None:
     """Begin the loads that the event made possible or necessary, the most urgent model first."""
-    touched = {model.number: refresh(state, model, now) for model in state.touched.values()}
-    opened = _opened(state)
-    if opened and len(state.wanting) <= SHORTLIST:
+    touched = {number: refresh(state, model, now) for number, model in state.touched.items()}
+    opened = _opened(state) if state.opened else []
+    few = len(state.wanting) <= SHORTLIST
+    if opened and few:
         _refresh_all(state, touched, now)
-    for number in _most_urgent(state, touched, anything_open=bool(opened)):
+    for number in _most_urgent(state, touched, (SHORTLIST if few else SAMPLE) if opened else 0):
         if number in touched:
             begun = _load(state, state.by_number[number], touched[number], None, now)
-        elif opened:
-            begun = _load_on_opened(state, state.by_number[number], opened, now)
         else:
-            continue
+            begun = bool(opened) and _load_on_opened(state, state.by_number[number], opened, now)
         if begun:
             opened = [worker for worker in opened if worker.accepts_load]
     if state.short:
         _keep_all(state, now)
-    if not state.out and len(state.wanting) > SHORTLIST:
+    if not (few or state.out):
         for model in state.queued_models.some(1):
             refresh(state, model, now)  # one at a time, when there is little else to do
 
 
 def _opened(state: State) -> list[WorkerResidency]:
     """Return the workers that might take a load now; busy ones only while a model is overdue."""
-    workers = state.opened
-    if state.wanting.least <= -OVERDUE:
-        return [worker for worker in workers if worker.accepts_load]
-    return [worker for worker in workers if worker.accepts_load and worker.may_make_room(state.least_bytes)]
+    accepting = [worker for worker in state.opened if worker.accepts_load]
+    if not accepting or state.wanting.least <= -OVERDUE:
+        return accepting
+    return [worker for worker in accepting if worker.may_make_room(state.least_bytes)]
 
 
-def _most_urgent(state: State, touched: Mapping[int, Demand | None], *, anything_open: bool) -> list[int]:
-    """Return the models that might be loaded now: those touched, and the most urgent for what opened."""
+def _most_urgent(state: State, touched: Mapping[int, Demand | None], most: int) -> list[int]:
+    """Return the models that might be loaded now: those touched, and so many of the most urgent of all."""
     wanting = state.wanting
-    first = wanting.first(SHORTLIST if len(wanting) <= SHORTLIST else SAMPLE) if anything_open else []
+    first = wanting.first(most) if most else []
     others = [number for number, demand in touched.items() if demand is not None and number not in first]
-    return sorted(first + others, key=wanting.rank) if others else first
+    if not others:
+        return first
+    return sorted(first + others, key=wanting.rank)
 
 
 def _refresh_all(state: State, touched: Collection[int], now: float) -> None:
@@ -79,9 +82,15 @@ def _refresh_all(state: State, touched: Collection[int], now: float) -> None:
 
 def _load_on_opened(state: State, model: ModelState, opened: list[WorkerResidency], now: float) -> bool:
     """Begin the loads of a model that nothing else happened to, if what opened might have room for it."""
+    waits_since, again_at = model.queue.oldest_arrival, inf
     for worker in opened:
-        if may_load(model, worker) and worker.may_have_room(need_bytes(model, worker)):
+        if not may_load(model, worker):
+            continue
+        room_at = room_not_before(worker, need_bytes(model, worker), waits_since, state.policy)
+        if room_at <= now:
             return _load(state, model, _demand(state, model, now), opened, now)
+        again_at = min(again_at, room_at)
+    state.look_again(model, again_at, now)
     return False
 
 
@@ -191,7 +200,8 @@ def _begin(state: State, demand: Demand, workers: list[WorkerResidency] | None, 
     """Begin a load for the most urgent of those who wait, or where that finds no place for the others."""
     if _begin_for(state, demand, workers, now):
         return True
-    return any(_begin_for(state, other, workers, now) for other in demand.others)
+    others = demand.others
+    return bool(others) and any(_begin_for(state, other, workers, now) for other in others)
 
 
 def _begin_for(state: State, demand: Demand, workers: list[WorkerResidency] | None, now: float) -> bool:
@@ -211,7 +221,7 @@ def _candidates(state: State, demand: Demand) -> list[WorkerResidency]:
         servers = {instance: worker for instance, worker in servers.items() if instance not in demand.barred}
     if len(servers) <= 2 * SHORTLIST:
         return list(servers.values())
-    return (state.accepting if demand.overdue else state.open_workers).some(SAMPLE)
+    return state.some_open(SAMPLE, draining=demand.overdue)
 
 
 def _carry_out(state: State, model: ModelState, plan: Plan, now: float) -> None:
@@ -230,7 +240,7 @@ def _carry_out(state: State, model: ModelState, plan: Plan, now: float) -> None:
     replica.victims, replica.reason = frozenset((*plan.victims, *leaving)), plan.reason
     replica.settle()
     worker.coming = model.variant
-    state.settle_worker(worker)
+    state.changed(worker)
     state.open(worker)
 
 

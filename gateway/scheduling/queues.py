@@ -134,11 +134,9 @@ class ModelQueue:
             line.hopeful += 1
         self._weigh(request.tenant, line)
 
-    def remove(self, request: RequestId) -> Arrived | None:
-        """Take a request out, wherever it stands; None when it does not wait here."""
-        gone = self.waiting.pop(request, None)
-        if gone is None:
-            return None
+    def remove(self, request: RequestId) -> Arrived:
+        """Take a request out that waits here, wherever it stands."""
+        gone = self.waiting.pop(request)
         self.returned.pop(request, None)
         if gone.barred and not self.is_apart:
             self._leave_apart(gone)

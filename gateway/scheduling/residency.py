@@ -80,11 +80,18 @@ class Replica:
     live_counted: bool = False
 
     @property
+    def load_s(self) -> float:
+        """The seconds that loading it here again would take."""
+        return self.model.learned.load_s(self.worker.instance.worker, self.size_bytes)
+
+    @property
     def live(self) -> bool:
         """Whether it takes requests, or will once it is loaded."""
         phase = self.phase  # compared one by one: an enum's hash is slow
-        staying = phase is not UNLOADING and phase is not GONE
-        return staying and not self.draining and self.worker.serves(self.model.variant)
+        if phase is UNLOADING or phase is GONE or self.draining:
+            return False
+        view = self.worker.view
+        return view.ready and self.model.variant in view.servable
 
     @property
     def kept(self) -> bool:
@@ -111,18 +118,27 @@ class Replica:
 
     def settle(self) -> None:
         """Bring the counts of its model and its worker up to date; to be called after every change."""
-        model, worker, phase, live = self.model, self.worker, self.phase, self.live
-        slots = self.slots if live and phase is RESIDENT else 0
-        coming = self.slots if live and phase is not RESIDENT else 0
-        room = self.size_bytes if phase is not GONE else 0
-        model.slots += slots - self.slots_counted
-        model.coming += coming - self.coming_counted
-        worker.used_bytes += room - self.room_counted
-        self.slots_counted, self.coming_counted, self.room_counted = slots, coming, room
-        held = phase is not GONE and worker.view.ready
-        model.holders += held - self.held_counted
-        model.live_replicas += live - self.live_counted
-        self.held_counted, self.live_counted = held, live
+        model, worker, live = self.model, self.worker, self.live
+        resident, gone = self.phase is RESIDENT, self.phase is GONE
+        slots = self.slots if live and resident else 0
+        if slots != self.slots_counted:
+            model.slots += slots - self.slots_counted
+            self.slots_counted = slots
+        coming = self.slots if live and not resident else 0
+        if coming != self.coming_counted:
+            model.coming += coming - self.coming_counted
+            self.coming_counted = coming
+        room = 0 if gone else self.size_bytes
+        if room != self.room_counted:
+            worker.used_bytes += room - self.room_counted
+            self.room_counted = room
+        held = not gone and worker.view.ready
+        if held is not self.held_counted:
+            model.holders += held - self.held_counted
+            self.held_counted = held
+        if live is not self.live_counted:
+            model.live_replicas += live - self.live_counted
+            self.live_counted = live
         self.settle_slots()
 
     def settle_slots(self) -> None:
@@ -156,8 +172,6 @@ class WorkerResidency:
     """What those take."""
     reading: dict[RequestId, float] = field(default_factory=dict)
     """Prompts that are being read, in seconds that they need alone."""
-    accepting_counted: bool = False
-    open_counted: bool = False
 
     def __post_init__(self) -> None:
         self.instance = self.view.instance
@@ -166,10 +180,6 @@ class WorkerResidency:
     def busy(self) -> int:
         """Requests that hold a slot here."""
         return sum(len(replica.busy) for replica in self.replicas.values())
-
-    def serves(self, variant: Variant) -> bool:
-        """Whether it is up and may serve the model; somebody else may have loaded another one."""
-        return self.view.ready and variant in self.view.servable
 
     @property
     def accepts_load(self) -> bool:

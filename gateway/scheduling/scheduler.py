@@ -12,8 +12,9 @@ same effects.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from math import inf
-from typing import assert_never
+from typing import Any, Final
 
 from gateway.scheduling import events, fleet_events
 from gateway.scheduling.estimates import Estimates
@@ -42,6 +43,24 @@ from gateway.scheduling.types import (
 )
 from supervisor.contract.config import SchedulingConfig
 
+_HANDLERS: Final[Mapping[type[Event], Callable[[State, Any, float], None]]] = {
+    Arrived: events.arrived,
+    Adopted: events.adopted,
+    Answering: events.answering,
+    Left: events.ended,
+    Finished: events.ended,
+    Loaded: events.loaded,
+    LoadFailed: events.load_failed,
+    RanOutOfMemory: events.ran_out_of_memory,
+    Unloaded: events.unloaded,
+    Observed: events.observed,
+    FleetChanged: fleet_events.fleet_changed,
+    PolicyChanged: fleet_events.policy_changed,
+    UnloadAsked: events.unload_asked,
+    DeadlinePassed: fleet_events.deadline_passed,
+}
+"""What each event changes. Looked up, because a match asks for one class after the other."""
+
 
 class Scheduler:
     """The single owner of residency and slots."""
@@ -54,7 +73,7 @@ class Scheduler:
         """Take one event in and return what is to be done, in order."""
         state = self._state
         state.out = []
-        _take(state, event, now)
+        _HANDLERS[type(event)](state, event, now)
         if state.is_due(now):
             fleet_events.time_passed(state, now)
         settle(state, now)
@@ -101,35 +120,3 @@ class Scheduler:
         """Return the replicas that the operator wants kept: no victims, and longer there than keep-alive."""
         kept = (model for model in self._state.bounded_models if model.kept)
         return frozenset((r.worker.view.instance, m.variant) for m in kept for r in m.live)
-
-
-def _take(state: State, event: Event, now: float) -> None:  # noqa: C901, PLR0912 -- one line an event
-    match event:
-        case Arrived():
-            events.arrived(state, event, now)
-        case Adopted():
-            events.adopted(state, event, now)
-        case Answering():
-            events.answering(state, event, now)
-        case Left() | Finished():
-            events.ended(state, event, now)
-        case Loaded():
-            events.loaded(state, event, now)
-        case LoadFailed():
-            events.load_failed(state, event, now)
-        case RanOutOfMemory():
-            events.ran_out_of_memory(state, event, now)
-        case Unloaded():
-            events.unloaded(state, event)
-        case Observed():
-            events.observed(state, event, now)
-        case FleetChanged():
-            fleet_events.fleet_changed(state, event, now)
-        case PolicyChanged():
-            fleet_events.policy_changed(state, event)
-        case UnloadAsked():
-            events.unload_asked(state, event, now)
-        case DeadlinePassed():
-            pass  # what is due is done after every event
-        case _:
-            assert_never(event)

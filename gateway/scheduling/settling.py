@@ -26,7 +26,8 @@ def settle(state: State, now: float) -> None:
         return
     for model in list(state.touched.values()):
         if model.queue.waiting:
-            _reject_unloadable(state, model)
+            if model.failures:
+                _reject_unloadable(state, model)
             dispatch(state, model, now)
     _drop_idle_plans(state, now)
     place(state, now)
@@ -34,7 +35,8 @@ def settle(state: State, now: float) -> None:
         if model.queue.returned:
             dispatch_stranded(state, model, now)
     _drop_idle_plans(state, now)
-    start_plans(state, now)
+    if state.opened:
+        start_plans(state, now)
     state.touched.clear()
     state.opened.clear()
 
@@ -56,8 +58,6 @@ def _drop_idle_plans(state: State, now: float) -> None:
 
 def _reject_unloadable(state: State, model: ModelState) -> None:
     """When every worker that could serve them has refused to load the model, its requests hear why."""
-    if not model.failures:
-        return
     for barred, queue in [(NOWHERE, model.queue), *model.queue.barred.items()]:
         why = _refused_elsewhere(model, barred)
         for request in queue.all_here() if why is not None else ():

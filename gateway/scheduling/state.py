@@ -83,10 +83,12 @@ class State:
     """Models that should be loaded somewhere, the most urgent first."""
     queued_models: Rotation[ModelState] = field(default_factory=Rotation)
     """Models that are waited for."""
-    open_workers: Rotation[WorkerResidency] = field(default_factory=Rotation)
+    _open: Rotation[WorkerResidency] = field(default_factory=Rotation)
     """Workers on which a load needs no busy model drained."""
-    accepting: Rotation[WorkerResidency] = field(default_factory=Rotation)
+    _accepting: Rotation[WorkerResidency] = field(default_factory=Rotation)
     """All workers that could begin a load."""
+    _changed: dict[WorkerResidency, None] = field(default_factory=dict)
+    """Workers that changed since somebody looked at those; few fleets are so large that anybody does."""
     bounded_models: list[ModelState] = field(default_factory=list)
     """Models that the operator has wishes for."""
     least_bytes: int = 0
@@ -157,16 +159,28 @@ class State:
         """Have the worker looked at as a place for loads before this event ends."""
         self.opened[worker] = None
 
-    def settle_worker(self, worker: WorkerResidency) -> None:
-        """Bring the sets of workers up to date; to be called after every change of what it holds or does."""
-        accepts = worker.accepts_load
-        is_open = accepts and worker.may_make_room(self.least_bytes)
-        if accepts is not worker.accepting_counted:
-            self.accepting.put(worker, member=accepts)
-            worker.accepting_counted = accepts
-        if is_open is not worker.open_counted:
-            self.open_workers.put(worker, member=is_open)
-            worker.open_counted = is_open
+    def changed(self, worker: WorkerResidency) -> None:
+        """Note that a worker holds or does something else now; to be called after every such change."""
+        self._changed[worker] = None
+
+    def some_open(self, most: int, *, draining: bool) -> list[WorkerResidency]:
+        """Return a few workers that could begin a load, others each time: `draining` a busy model or not."""
+        self._sort_workers()
+        return (self._accepting if draining else self._open).some(most)
+
+    def _sort_workers(self) -> None:
+        for worker in self._changed:
+            accepts = worker.accepts_load
+            self._accepting.put(worker, member=accepts)
+            self._open.put(worker, member=accepts and worker.may_make_room(self.least_bytes))
+        self._changed.clear()
+
+    def lose(self, worker: WorkerResidency) -> None:
+        """Forget a worker."""
+        self.opened.pop(worker, None)
+        self._changed.pop(worker, None)
+        self._accepting.put(worker, member=False)
+        self._open.put(worker, member=False)
 
     def drop(self, replica: Replica) -> None:
         """Forget a replica; the requests that hold its slots keep their leases and free nothing any more."""
@@ -187,7 +201,7 @@ class State:
                 self._spare(victim)
         self.touch(model)
         self.open(worker)
-        self.settle_worker(worker)
+        self.changed(worker)
 
     def _spare(self, victim: Replica) -> None:
         """Have a replica stay that was to make room, unless it is not as it has to be."""

@@ -76,13 +76,26 @@ class Tenants:
         self._judge(tenant, known, self._unit(now))
 
     def waits_no_more(self, tenant: str, tokens: float) -> None:
-        """A request of the tenant was granted, or went away."""
+        """A request of the tenant went away."""
         known = self._tenants[tenant]
         known.waiting -= 1
         change = -tokens if known.waiting else -known.queued
         known.queued += change
         if known.active:
             self._queued += change
+
+    def begins(self, tenant: str, waited_as: float, tokens: float, now: float) -> None:
+        """A request that waited was granted: what it counted waits no more, and so much is given."""
+        known, unit = self._tenants[tenant], self._unit(now)
+        known.waiting -= 1
+        queued = waited_as if known.waiting else known.queued
+        used = tokens * unit
+        known.queued -= queued
+        known.used += used
+        if known.active:
+            self._queued -= queued
+            self._used += used
+        self._judge(tenant, known, unit)
 
     def charge(self, tenant: str, tokens: float, now: float) -> None:
         """Add to what the tenant was given; negative to correct."""

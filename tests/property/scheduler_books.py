@@ -58,14 +58,13 @@ def _check_counts(witness: Witness, worker: Any, world: World) -> None:
 
 
 def _check_open(state: Any, worker: Any) -> None:
-    """The sets of workers that placement looks at."""
+    """The sets of workers that placement looks at, once it does."""
+    state._sort_workers()
     accepts = worker.view.ready and worker.coming is None
     idle = any(not replica.busy for replica in worker.replicas.values())
-    assert (worker in state.accepting._at) == accepts, "the workers that might load drifted"
-    assert accepts or worker not in state.open_workers._at, "open, and loads already"
-    assert worker in state.open_workers._at or not (accepts and idle), (
-        "an idle model would do, and is not seen"
-    )
+    assert (worker in state._accepting._at) == accepts, "the workers that might load drifted"
+    assert accepts or worker not in state._open._at, "open, and loads already"
+    assert worker in state._open._at or not (accepts and idle), "an idle model would do, and is not seen"
 
 
 def _check_slots(model: Any) -> None:

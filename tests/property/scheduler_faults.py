@@ -104,7 +104,7 @@ FAULTS: Final = {
         CALM, "events", "gone = model.queue.remove(request)", "gone = model.queue.waiting[request]"
     ),
     "a waiter that left still counts for its tenant": _planted(
-        CALM, "events", "state.tenants.waits_no_more(gone.tenant, worth)", "pass"
+        CALM, "events", "state.tenants.waits_no_more(tenant, worth)", "pass"
     ),
     "new capacity is not used": _planted(
         CALM, "settling", "        dispatch(state, model, now)\n    _drop", "    _drop"
@@ -113,7 +113,7 @@ FAULTS: Final = {
         SWAPS,
         "residency",
         "if self.slots_counted > busy:",
-        "if self.phase is RESIDENT and self.worker.serves(self.model.variant) and self.slots > busy:",
+        "if self.phase is RESIDENT and self.worker.view.ready and self.slots > busy:",
     ),
     "grants on what is loading": _planted(
         CALM,
@@ -122,7 +122,7 @@ FAULTS: Final = {
         "if self.slots_counted + self.coming_counted > busy:",
     ),
     "grants and loads on what is not ready": _planted(
-        ANY, "residency", "return self.view.ready and variant in", "return variant in"
+        ANY, "residency", "return view.ready and self.model.variant in", "return self.model.variant in"
     ),
     "two loads at once on a worker": _planted(
         CALM, "residency", "return self.view.ready and self.coming is None", "return self.view.ready"
@@ -146,16 +146,16 @@ FAULTS: Final = {
         CALM, "residency", "worker.used_bytes += room - self.room_counted", "pass"
     ),
     "max_loaded_models is not counted": _planted(
-        CALM, "eviction", "places = worker.view.max_loaded_models - len(worker.replicas)", "places = 9"
+        CALM, "eviction", "places = view.max_loaded_models - len(worker.replicas)", "places = 9"
     ),
     "spares what has to go": _planted(
         TIGHT,
         "eviction",
-        "    _spare(chosen, rivals, free - need_bytes,",
-        "    _spare(chosen, rivals, 2**50,",
+        "_spare(chosen, rivals, free,",
+        "_spare(chosen, rivals, 2**50,",
     ),
     "two variants of the same weights": _planted(
-        WEIGHTS, "eviction", "if not worker.view.one_per_weights", "if True"
+        WEIGHTS, "eviction", "if view.one_per_weights else", "if False else"
     ),
     "busy models are unloaded": _planted(SWAPS, "loading", "        if victim.idle:\n", "        if True:\n"),
     "busy models are drained at once": _planted(SWAPS, "eviction", "if not demand.overdue or not", "if not"),
@@ -166,7 +166,7 @@ FAULTS: Final = {
         SWAPS, "placement", "again_at = min(again_at, found.until)", "pass"
     ),
     "pinned models are evicted": _planted(
-        PINS, "eviction", "replica.draining or replica.kept", "replica.draining"
+        PINS, "eviction", "replica.model.bounds.least > 0 and replica.kept", "False"
     ),
     "pinned models expire": _planted(
         PINS, "fleet_events", "replica.stays_until <= now and not replica.kept", "replica.stays_until <= now"
@@ -208,7 +208,7 @@ FAULTS: Final = {
         CROWD, "granting", "impatient = waited_s >= policy.patience", "impatient = False"
     ),
     "what was given is forgotten": _planted(
-        CROWD, "events", "state.tenants.charge(request.tenant, charged, now)", "pass"
+        CROWD, "granting", "state.tenants.begins(tenant, worth, charged, now)", "pass"
     ),
     "pays for what it never got": _planted(CALM, "events", "elif not lease.answered:", "elif False:"),
     "answers are charged to nobody": _planted(
@@ -216,9 +216,9 @@ FAULTS: Final = {
     ),
     "another tenant pays": _planted(
         CROWD,
-        "events",
-        "state.tenants.charge(request.tenant, charged, now)",
-        'state.tenants.charge("ann", charged, now)',
+        "granting",
+        "state.tenants.begins(tenant, worth, charged, now)",
+        'state.tenants.begins("ann", worth, charged, now)',
     ),
     "a tenant's cap is gone": _planted(CROWD, "queues", "return need - sum(", "return need - 0 * sum("),
     "a batch is held for ever": _planted(
@@ -241,7 +241,7 @@ FAULTS: Final = {
         ONE_FAILS, "fleet_events", "del model.failures[where]", "pass"
     ),
     "refused everywhere, and nobody is told": _planted(
-        ONE_FAILS, "settling", "        _reject_unloadable(state, model)\n", ""
+        ONE_FAILS, "settling", "                _reject_unloadable(state, model)\n", "                pass\n"
     ),
     "told of a refusal too soon": _planted(
         TWO_FAIL, "settling", "if not told or len(told) < len(servers):", "if not told:"

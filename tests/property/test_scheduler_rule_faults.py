@@ -51,7 +51,7 @@ FAULTS: Final = {
     "sizes count where only places are missing": Planted(
         places.test_of_two_models_the_one_asked_for_less_goes_where_only_places_are_missing,
         "eviction",
-        "per_byte = free < need_bytes",
+        "per_byte = free < 0",
         "per_byte = True",
     ),
     "what a load took is not learned for the next": Planted(
@@ -111,8 +111,8 @@ FAULTS: Final = {
     "serves what the worker may not": Planted(
         rules.test_a_dedicated_worker_serves_nothing_else_whoever_loaded_it_there,
         "residency",
-        "return self.view.ready and variant in self.view.servable",
-        "return self.view.ready",
+        "return view.ready and self.model.variant in view.servable",
+        "return view.ready",
     ),
     "backoff does not double": Planted(
         rules.test_the_wait_after_a_refused_load_doubles,
@@ -213,7 +213,7 @@ FAULTS: Final = {
     "needless victims are not taken back": Planted(
         places.test_what_need_not_go_stays,
         "eviction",
-        "_spare(chosen, rivals, free - need_bytes, places - 1)",
+        "_spare(chosen, rivals, free, places)",
         "pass",
     ),
     "a spare replica is worth as much as an only one": Planted(
