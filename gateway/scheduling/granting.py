@@ -108,7 +108,8 @@ def _held_until(state: State, model: ModelState, now: float) -> float:
     a full batch, or once its oldest request has waited for `batch_hold`, or for as long as an answer takes.
     """
     for replica in islice(model.free.values(), MOST_COMPARED):
-        if replica.busy or not replica.worker.active or len(model.queue.waiting) > replica.slots:
+        alone = replica.slots == 1  # one request is a full batch
+        if alone or replica.busy or not replica.worker.active or len(model.queue.waiting) > replica.slots:
             return now
         if not any(
             other.model.queue.waiting for other in replica.worker.replicas.values() if other is not replica

@@ -393,9 +393,11 @@ def test_while_only_a_flood_waits_the_last_slot_is_left_to_the_others() -> None:
     assert stage.where(stage.arrive(A, "bob")) == "w0"
 
 
-def crowded(answer_s: float) -> Stage:
+def crowded(answer_s: float, slots: int = 2) -> Stage:
     """Return a worker on which A computes and has a request waiting, and B is resident and idle."""
-    stage = Stage([view(W0, loaded=2)], bounds={A: ReplicaBounds(most=1), B: ReplicaBounds(most=1)})
+    stage = Stage(
+        [view(W0, loaded=2, slots=slots)], bounds={A: ReplicaBounds(most=1), B: ReplicaBounds(most=1)}
+    )
     stage.use(A)
     for _ in range(2):  # B's answers take so long on average
         request = stage.arrive(B)
@@ -423,6 +425,12 @@ def test_nothing_waits_for_a_batch_longer_than_an_answer_takes() -> None:
     assert stage.where(held) is None
     stage.later(1)
     assert stage.where(held) == "w0"
+
+
+def test_one_request_is_a_full_batch_of_one_slot() -> None:
+    """Nothing can be gained by waiting for another."""
+    stage = crowded(answer_s=20, slots=1)
+    assert stage.where(stage.arrive(B)) == "w0"
 
 
 def test_a_full_batch_begins_at_once() -> None:
