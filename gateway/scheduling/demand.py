@@ -43,6 +43,8 @@ class Demand(NamedTuple):
     """Larger goes first."""
     barred: frozenset[Instance] = NOWHERE
     """Workers of no use to those who wait."""
+    where_idle: bool = False
+    """The waiting repays a load only where nothing computes."""
     others: tuple[Demand, ...] = ()
     """What those of the model's requests ask for that are barred from other workers, less urgent."""
 
@@ -94,7 +96,7 @@ def demand_of(
     there = 0 if helpless else slots + coming
     waited_s = now - oldest_arrival
     expected_wait_s = _expected_wait_s(model, need, there, waited_s) if there else inf
-    if expected_wait_s <= policy.load_repay * load_s:
+    if expected_wait_s <= least_repay(policy) * load_s:
         return None
     overdue = waited_s >= policy.drain_after
     urgency = need * (min(waited_s, policy.ttft_goal) + load_s) / sqrt(model.typical_bytes)
@@ -109,7 +111,13 @@ def demand_of(
         overdue,
         OVERDUE + waited_s if overdue else urgency,
         barred,
+        expected_wait_s <= policy.load_repay * load_s,
     )
+
+
+def least_repay(policy: SchedulingConfig) -> float:
+    """Return how many load times those who wait have to wait longer than for any load to begin."""
+    return min(policy.load_repay, policy.idle_repay)
 
 
 def _expected_wait_s(model: ModelState, need: float, slots: int, waited_s: float) -> float:
@@ -123,7 +131,7 @@ def _expected_wait_s(model: ModelState, need: float, slots: int, waited_s: float
 
 def guess_ends_at(model: ModelState, policy: SchedulingConfig) -> float:
     """Return when those who wait for a model of which no answer was measured will have waited long enough."""
-    return model.queue.oldest_arrival + policy.load_repay * model.typical_load_s + _A_MOMENT_S
+    return model.queue.oldest_arrival + least_repay(policy) * model.typical_load_s + _A_MOMENT_S
 
 
 def hopeless_before(model: ModelState, policy: SchedulingConfig, now: float) -> float:

@@ -54,6 +54,8 @@ def plan_load(
     for worker in workers:
         if not may_load(demand.model, worker) or worker.instance in demand.barred:
             continue
+        if demand.where_idle and worker.active:
+            continue
         need = need_bytes(demand.model, worker)
         if not (demand.overdue or worker.may_have_room(need)):
             continue

@@ -228,6 +228,8 @@ class SchedulingConfig(_Section):
     """A request counts as late for a load that needs this share of the load's time longer than it has."""
     load_repay: Annotated[float, Field(ge=0)] = 2.0
     """A further replica is loaded when those who wait would wait longer than this many load times."""
+    idle_repay: Annotated[float, Field(ge=0)] = 0.5
+    """The same on a worker that computes nothing, where a load slows nobody."""
     replica_cost: Annotated[float, Field(ge=0)] = 1.5
     """What a further replica may cost, in seconds for each second of waiting that it removes."""
     min_tenure: Annotated[float, Field(ge=0)] = 0.5

@@ -231,7 +231,7 @@ FAULTS: Final = {
     "further replicas need not repay": Planted(
         places.test_a_further_replica_is_not_loaded_for_a_short_wait,
         "demand",
-        "if expected_wait_s <= policy.load_repay * load_s:",
+        "if expected_wait_s <= least_repay(policy) * load_s:",
         "if False:",
     ),
 }

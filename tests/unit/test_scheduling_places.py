@@ -107,11 +107,28 @@ def test_a_worker_that_loads_already_takes_no_second_load() -> None:
 
 def test_a_further_replica_is_not_loaded_for_a_short_wait() -> None:
     """One request that waits for one of many slots does not repay a load."""
-    stage = Stage([view(W0, slots=3), view(W1)], policy=SchedulingConfig(load_repay=2.0), knows_answers=True)
+    stage = Stage(
+        [view(W0, slots=3), view(W1)],
+        policy=SchedulingConfig(load_repay=2.0, idle_repay=2.0),
+        knows_answers=True,
+    )
     held(stage, (W0, A), slots=3)
     for _ in range(4):
         stage.arrive(A)
     assert stage.loads() == []
+
+
+def test_a_further_replica_repays_sooner_where_nothing_computes() -> None:
+    """A load there slows nobody; on a worker that computes it has to save more."""
+    for busy in (False, True):
+        policy = SchedulingConfig(load_repay=100.0, idle_repay=0.1)
+        stage = Stage([view(W0, slots=2, loaded=2), view(W1, loaded=2)], policy=policy, knows_answers=True)
+        held(stage, (W0, A), (W1, B), slots=2)
+        if busy:
+            stage.arrive(B)
+        for _ in range(3):
+            stage.arrive(A)
+        assert stage.loads() == ([] if busy else [("w1", "a")])
 
 
 def test_a_further_replica_is_not_worth_what_it_would_evict() -> None:
@@ -169,7 +186,8 @@ def test_a_further_replica_is_not_loaded_on_a_guess() -> None:
 
 def test_a_load_that_was_quicker_than_expected_is_expected_to_be_so() -> None:
     """A further replica then repays its load sooner: here one of 0.1 s and not of a second."""
-    stage = Stage([view(W0, slots=4), view(W1, slots=4)], obeys=False, knows_answers=True)
+    policy = SchedulingConfig(idle_repay=2.0)
+    stage = Stage([view(W0, slots=4), view(W1, slots=4)], policy=policy, obeys=False, knows_answers=True)
     stage.arrive(A)
     stage.now += 0.1
     stage.feed(Loaded(W0, A, resident(4)))
