@@ -17,7 +17,7 @@ from supervisor.contract.config import SchedulingConfig
 
 _A_MOMENT_S: Final = 0.01
 """More than rounding can take from a time."""
-_LEAST_NEED: Final = 0.1
+LEAST_NEED: Final = 0.1
 """However hopeless those are who wait, they are still loaded for."""
 OVERDUE: Final = 1e12
 """Above every weight that a queue can have."""
@@ -92,7 +92,7 @@ def demand_of(
     else:
         barred, queued, oldest_arrival, slots, coming, helpless = part
     load_s = model.typical_load_s
-    need = max(_LEAST_NEED, weight - coming)
+    need = max(LEAST_NEED, weight - coming)
     there = 0 if helpless else slots + coming
     waited_s = now - oldest_arrival
     expected_wait_s = _expected_wait_s(model, need, there, waited_s) if there else inf

@@ -9,10 +9,10 @@ from __future__ import annotations
 from math import exp, inf
 from typing import Final, NamedTuple
 
-from gateway.scheduling.demand import Demand
+from gateway.scheduling.demand import LEAST_NEED, Demand
 from gateway.scheduling.names import Variant
 from gateway.scheduling.reasons import KEPT
-from gateway.scheduling.residency import RESIDENT, UNLOADING, Replica, WorkerResidency
+from gateway.scheduling.residency import RESIDENT, UNLOADING, ModelState, Replica, WorkerResidency
 from supervisor.contract.config import SchedulingConfig
 
 _MOST_WAITERS: Final = 5.0
@@ -26,6 +26,9 @@ _LRU_WEIGHT: Final = 1e-3
 _DRAIN_SHARE: Final = 0.6
 """An answer under way has on average this share of a typical one before it."""
 
+
+A_MOMENT_S: Final = 0.05
+"""More than rounding can take from a time."""
 
 _NONE: Final = frozenset[Variant]()
 
@@ -58,35 +61,58 @@ class _Candidate(NamedTuple):
 _NOTHING: Final = Victims((), 0.0, 0.0, 0)
 
 
+class Idle(NamedTuple):
+    """A model that computes nothing now and may leave, tenure apart."""
+
+    replica: Replica
+    load_s: float
+    worth_s: float
+
+
+def idle_on(worker: WorkerResidency, policy: SchedulingConfig, now: float) -> list[Idle]:
+    """Return what is idle on the worker: the same whoever asks for the room."""
+    found: list[Idle] = []
+    for replica in worker.replicas.values():
+        if not (replica.busy or _must_stay(replica)):
+            load_s = replica.load_s
+            found.append(Idle(replica, load_s, worth_s(replica, load_s, policy, now)))
+    return found
+
+
 def victims_on(
     worker: WorkerResidency,
+    idle: list[Idle] | None,
     demand: Demand,
     need_bytes: int,
     policy: SchedulingConfig,
     now: float,
 ) -> Victims | Blocked:
-    """Return the cheapest set of models whose leaving makes room on the worker."""
+    """Return the cheapest set of models whose leaving makes room on the worker.
+
+    `idle` is what `idle_on` says, if somebody has asked already.
+    """
     view = worker.view
     free = view.memory_bytes - worker.used_bytes
     places = view.max_loaded_models - len(worker.replicas)
     rivals = _rivals(worker, demand.model.variant) if view.one_per_weights else _NONE
     if free >= need_bytes and places > 0 and not rivals:
         return _NOTHING
-    candidates: list[_Candidate] = []
-    until = inf
     for replica in worker.replicas.values():
         if replica.phase is UNLOADING:
             free += replica.size_bytes
             places += 1
-        elif not _must_stay(replica):
-            load_s = replica.load_s
-            may_from = _may_go_from(replica, load_s, demand, policy, now)
-            if may_from <= now:
-                candidates.append(_candidate(replica, load_s, policy, now))
-            elif may_from < until:
-                until = may_from
     if free >= need_bytes and places > 0 and not rivals:
         return _NOTHING
+    candidates: list[_Candidate] = []
+    until = inf
+    for replica, load_s, worth in idle_on(worker, policy, now) if idle is None else idle:
+        may_from = _may_go_from(replica, load_s, demand, policy, now)
+        if may_from <= now:
+            candidates.append(_Candidate(replica, worth, 0.0, replica.size_bytes or 1))
+        elif may_from < until:
+            until = may_from
+    if worker.active:
+        until = min(until, _add_busy(candidates, worker, demand, policy, now))
     return _cheapest(candidates, rivals, free - need_bytes, places - 1) or Blocked(until)
 
 
@@ -97,12 +123,27 @@ def _must_stay(replica: Replica) -> bool:
     )
 
 
-def _candidate(replica: Replica, load_s: float, policy: SchedulingConfig, now: float) -> _Candidate:
-    if not replica.busy:
-        return _Candidate(replica, worth_s(replica, load_s, policy, now), 0.0, replica.size_bytes or 1)
-    drain_s = _DRAIN_SHARE * replica.model.learned.service_s(replica.worker.view.device)
-    worth = worth_s(replica, load_s, policy, now) + drain_s / 2
-    return _Candidate(replica, worth, drain_s, replica.size_bytes or 1)
+def _add_busy(
+    candidates: list[_Candidate],
+    worker: WorkerResidency,
+    demand: Demand,
+    policy: SchedulingConfig,
+    now: float,
+) -> float:
+    """Add those that may be drained although they compute; return when the next one may be."""
+    until = inf
+    for replica in worker.replicas.values():
+        if not replica.busy or _must_stay(replica):
+            continue
+        load_s = replica.load_s
+        may_from = _may_go_from(replica, load_s, demand, policy, now)
+        if may_from > now:
+            until = min(until, may_from)
+            continue
+        drain_s = _DRAIN_SHARE * replica.model.learned.service_s(worker.view.device)
+        worth = worth_s(replica, load_s, policy, now) + drain_s / 2
+        candidates.append(_Candidate(replica, worth, drain_s, replica.size_bytes or 1))
+    return until
 
 
 def _cheapest(
@@ -146,25 +187,32 @@ def _together(chosen: list[_Candidate]) -> Victims:
 
 
 def room_not_before(
-    worker: WorkerResidency, need_bytes: int, waits_since: float, policy: SchedulingConfig
+    worker: WorkerResidency,
+    idle: list[Idle],
+    model: ModelState,
+    need_bytes: int,
+    policy: SchedulingConfig,
+    now: float,
 ) -> float:
-    """Return a moment before which there is certainly no room for a model that is waited for since then.
+    """Return a moment before which there is certainly no room for those who wait for the model.
 
     A quick look before all is weighed: there may be none at that moment either. Infinity when only an event
-    makes room.
+    makes room. `idle` is what `idle_on` says.
     """
     view = worker.view
     if view.memory_bytes - worker.used_bytes >= need_bytes and len(worker.replicas) < view.max_loaded_models:
         return -inf
-    first = waits_since + policy.drain_after
-    for replica in worker.replicas.values():
-        if replica.busy:
-            if replica.model.flooded_by is not None:
-                return -inf
-            continue
-        if replica.phase is UNLOADING:
-            return -inf
-        first = min(first, min(replica.since, waits_since) + policy.min_tenure * replica.load_s)
+    if len(idle) < len(worker.replicas) and worker.holds_a_flood:
+        return -inf
+    since, weight = model.queue.oldest_arrival, model.queue.need
+    waiting_s = weight * (now - since)
+    first = since + policy.drain_after
+    for replica, load_s, worth in idle:
+        at = min(replica.since, since) + policy.min_tenure * load_s
+        price_s = policy.eviction_price * worth
+        if price_s > waiting_s + A_MOMENT_S:
+            at = max(at, now + (price_s - waiting_s) / max(weight, LEAST_NEED))
+        first = min(first, at)
     return first
 
 

@@ -21,12 +21,15 @@ from gateway.scheduling.demand import (
     part_of,
 )
 from gateway.scheduling.events import enter_replica, unload
-from gateway.scheduling.eviction import room_not_before
+from gateway.scheduling.eviction import Idle, idle_on, room_not_before
 from gateway.scheduling.names import NOWHERE
 from gateway.scheduling.placement import NoPlan, Plan, may_load, need_bytes, plan_load
 from gateway.scheduling.residency import LOADING, PLANNED, UNLOADING, ModelState, WorkerResidency
 from gateway.scheduling.state import State
 from gateway.scheduling.types import Load
+
+Opened = dict[WorkerResidency, list[Idle] | None]
+"""Workers to compare, with what is idle there, once somebody has asked."""
 
 SHORTLIST: Final = 8
 """Models, and workers, up to which all are compared for a load."""
@@ -37,7 +40,7 @@ SAMPLE: Final = 4
 def place(state: State, now: float) -> None:
     """Begin the loads that the event made possible or necessary, the most urgent model first."""
     touched = {number: refresh(state, model, now) for number, model in state.touched.items()}
-    opened = _opened(state) if state.opened else []
+    opened: Opened = dict.fromkeys(_opened(state)) if state.opened else {}
     few = len(state.wanting) <= SHORTLIST
     if opened and few:
         _refresh_all(state, touched, now)
@@ -47,7 +50,7 @@ def place(state: State, now: float) -> None:
         else:
             begun = bool(opened) and _load_on_opened(state, state.by_number[number], opened, now)
         if begun:
-            opened = [worker for worker in opened if worker.accepts_load]
+            opened = {worker: idle for worker, idle in opened.items() if worker.accepts_load}
     if state.short:
         _keep_all(state, now)
     if not (few or state.out):
@@ -80,13 +83,14 @@ def _refresh_all(state: State, touched: Collection[int], now: float) -> None:
             refresh(state, state.by_number[number], now)
 
 
-def _load_on_opened(state: State, model: ModelState, opened: list[WorkerResidency], now: float) -> bool:
+def _load_on_opened(state: State, model: ModelState, opened: Opened, now: float) -> bool:
     """Begin the loads of a model that nothing else happened to, if what opened might have room for it."""
-    waits_since, again_at = model.queue.oldest_arrival, inf
-    for worker in opened:
+    policy, again_at = state.policy, inf
+    for worker, known in opened.items():
         if not may_load(model, worker):
             continue
-        room_at = room_not_before(worker, need_bytes(model, worker), waits_since, state.policy)
+        idle = opened[worker] = idle_on(worker, policy, now) if known is None else known
+        room_at = room_not_before(worker, idle, model, need_bytes(model, worker), policy, now)
         if room_at <= now:
             return _load(state, model, _demand(state, model, now), opened, now)
         again_at = min(again_at, room_at)
@@ -184,9 +188,7 @@ def _keep(state: State, model: ModelState, now: float) -> None:
     state.short.pop(model.variant, None)
 
 
-def _load(
-    state: State, model: ModelState, demand: Demand | None, workers: list[WorkerResidency] | None, now: float
-) -> bool:
+def _load(state: State, model: ModelState, demand: Demand | None, workers: Opened | None, now: float) -> bool:
     """Begin loads until those that are coming suffice for those who wait; return whether any began."""
     begun = False
     while demand is not None and _begin(state, demand, workers, now):
@@ -196,7 +198,7 @@ def _load(
     return begun
 
 
-def _begin(state: State, demand: Demand, workers: list[WorkerResidency] | None, now: float) -> bool:
+def _begin(state: State, demand: Demand, workers: Opened | None, now: float) -> bool:
     """Begin a load for the most urgent of those who wait, or where that finds no place for the others."""
     if _begin_for(state, demand, workers, now):
         return True
@@ -204,7 +206,7 @@ def _begin(state: State, demand: Demand, workers: list[WorkerResidency] | None, 
     return bool(others) and any(_begin_for(state, other, workers, now) for other in others)
 
 
-def _begin_for(state: State, demand: Demand, workers: list[WorkerResidency] | None, now: float) -> bool:
+def _begin_for(state: State, demand: Demand, workers: Opened | None, now: float) -> bool:
     candidates = _candidates(state, demand) if workers is None else workers
     plan = plan_load(demand, candidates, state.policy, now)
     if isinstance(plan, NoPlan):
@@ -214,14 +216,14 @@ def _begin_for(state: State, demand: Demand, workers: list[WorkerResidency] | No
     return True
 
 
-def _candidates(state: State, demand: Demand) -> list[WorkerResidency]:
+def _candidates(state: State, demand: Demand) -> Opened:
     """Return workers to compare: all that may serve the model if they are few, else some that are open."""
     servers = demand.model.servers
     if demand.barred:
         servers = {instance: worker for instance, worker in servers.items() if instance not in demand.barred}
     if len(servers) <= 2 * SHORTLIST:
-        return list(servers.values())
-    return state.some_open(SAMPLE, draining=demand.overdue)
+        return dict.fromkeys(servers.values())
+    return dict.fromkeys(state.some_open(SAMPLE, draining=demand.overdue))
 
 
 def _carry_out(state: State, model: ModelState, plan: Plan, now: float) -> None:

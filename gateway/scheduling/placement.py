@@ -6,13 +6,13 @@ victims are worth, and the models that would compute beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from math import inf
 from operator import itemgetter
 from typing import Final, NamedTuple
 
 from gateway.scheduling.demand import Demand
-from gateway.scheduling.eviction import Blocked, Victims, victims_on
+from gateway.scheduling.eviction import A_MOMENT_S, Blocked, Idle, Victims, victims_on
 from gateway.scheduling.names import NOWHERE, Instance, Variant
 from gateway.scheduling.reasons import LoadOption, LoadReason
 from gateway.scheduling.residency import ModelState, WorkerResidency
@@ -20,8 +20,6 @@ from supervisor.contract.config import SchedulingConfig
 
 MOST_TOLD: Final = 4
 """Options that a reason names."""
-_A_MOMENT_S: Final = 0.05
-"""More than rounding can take from a time."""
 
 
 _RANK: Final = itemgetter(0, 1, 2, 3)
@@ -44,14 +42,17 @@ class NoPlan(NamedTuple):
 
 def plan_load(
     demand: Demand,
-    workers: Iterable[WorkerResidency],
+    workers: Mapping[WorkerResidency, list[Idle] | None],
     policy: SchedulingConfig,
     now: float,
 ) -> Plan | NoPlan:
-    """Return the cheapest admissible plan, or why there is none."""
+    """Return the cheapest admissible plan, or why there is none.
+
+    `workers` with what is idle there, where somebody has asked already.
+    """
     options: list[tuple[bool, float, int, str, WorkerResidency, LoadOption]] = []
     again_at = inf
-    for worker in workers:
+    for worker, idle in workers.items():
         if not may_load(demand.model, worker) or worker.instance in demand.barred:
             continue
         if demand.where_idle and worker.active:
@@ -59,12 +60,12 @@ def plan_load(
         need = need_bytes(demand.model, worker)
         if not (demand.overdue or worker.may_have_room(need)):
             continue
-        found = victims_on(worker, demand, need, policy, now)
+        found = victims_on(worker, idle, demand, need, policy, now)
         if isinstance(found, Blocked):
             again_at = min(again_at, found.until)
             continue
         price_s = policy.eviction_price * found.worth_s
-        if not demand.overdue and price_s > demand.waiting_s + _A_MOMENT_S:
+        if not demand.overdue and price_s > demand.waiting_s + A_MOMENT_S:
             again_at = min(again_at, _worth_it_at(demand, price_s, now))
             continue
         option = _option(demand, worker, found, need, policy)
@@ -84,7 +85,7 @@ def plan_load(
 
 def _worth_it_at(demand: Demand, price_s: float, now: float) -> float:
     """Return when those who wait will have waited enough for an eviction, if nothing else happens."""
-    return now + (price_s - demand.waiting_s) / demand.need + _A_MOMENT_S
+    return now + (price_s - demand.waiting_s) / demand.need + A_MOMENT_S
 
 
 def may_load(model: ModelState, worker: WorkerResidency) -> bool:
