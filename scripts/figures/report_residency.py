@@ -7,7 +7,7 @@ from typing import Any
 
 from scripts.figures.chain import chain, write_chain
 from scripts.figures.prediction import deviations, predictions
-from scripts.figures.residency import CORRAL, GOALS_S, POLICIES, figures, measure
+from scripts.figures.residency import CORRAL, GOALS_S, LOADS, POLICIES, figures, measure
 from scripts.figures.say import say
 from scripts.figures.stores import import_models
 from scripts.figures.zipf import write_models
@@ -35,6 +35,8 @@ def residency(directory: Path, engine: str, rounds: int) -> dict[str, Any]:
     return {
         "engine": engine,
         "rounds": rounds,
+        "load_s": runs[0].load_s,
+        "requests_per_load": LOADS[engine].per_load,
         "policies": [figures(of[policy]) for policy in POLICIES],
         "prediction": prediction,
         "chain": chain(chained, engine),
@@ -45,7 +47,10 @@ def in_words(found: dict[str, Any]) -> list[str]:
     """Return what people read."""
     head = ("POLICY", "REQUESTS", "LOADS", "TTFT P50", "P95", "MEAN", *(f"<={goal:g}s" for goal in GOALS_S))
     rows = [(*head, "LATENCY", "P95"), *map(_row, found["policies"])]
-    return [*table(rows), "", *_prediction(found["prediction"]), "", *_chain(found["chain"])]
+    asked = (
+        f"A load takes {found['load_s']:.2f} s, and {found['requests_per_load']:g} requests come in its time."
+    )
+    return [asked, "", *table(rows), "", *_prediction(found["prediction"]), "", *_chain(found["chain"])]
 
 
 def _row(policy: dict[str, Any]) -> tuple[str, ...]:

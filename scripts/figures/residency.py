@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -22,6 +23,7 @@ from gateway.simulate.model import Job
 from gateway.simulate.policies.central_lru import CentralLru
 from gateway.simulate.report import percentile
 from scripts.figures.asking import ask_all
+from scripts.figures.pace import typical_load_s
 from scripts.figures.real_workers import LeastConnectionsForReal, PolicyMaker, run_policy
 from scripts.figures.running import TWO_WORKERS, Running, running
 from scripts.figures.zipf import ROOM, SLOTS, Load, fleet, jobs
@@ -33,8 +35,8 @@ OTHERS: Final[dict[str, PolicyMaker]] = {
 }
 POLICIES: Final = (CORRAL, *OTHERS)
 LOADS: Final = {
-    "embedded": Load(requests=200, per_second=5.0, answers=(20, 80)),
-    "ollama": Load(requests=90, per_second=1.2, answers=(8, 24)),
+    "embedded": Load(requests=200, per_load=3.5, answers=(20, 80)),
+    "ollama": Load(requests=90, per_load=3.0, answers=(8, 24)),
 }
 """By engine: as much as keeps two workers of a core each busy with loads and answers."""
 GOALS_S: Final = (1.0, 2.0)
@@ -47,6 +49,8 @@ class Measured:
 
     policy: str
     jobs: Sequence[Job]
+    load_s: float
+    """What a model took to load before all runs: the measure of how much is asked."""
     loads: int
     """As the workers' own log lines count them."""
     log: str
@@ -55,29 +59,46 @@ class Measured:
 
 def measure(directory: Path, engine: str, rounds: int, say: Callable[[str], None]) -> Iterator[Measured]:
     """Yield the runs, policy by policy and round by round; models and store are in the directory."""
+    say("measuring how long this machine loads a model")
+    load_s = measure_load_s(directory / "pace", directory, engine)
+    say(f"{load_s:.2f} s, so {LOADS[engine].per_load / load_s:.1f} requests come in a second")
     for number in range(rounds):
         for policy in POLICIES:
             say(f"round {number + 1} of {rounds}: {policy}")
             yield measure_one(
-                directory / f"{number}-{policy}", directory, engine, policy, FIRST_SEED + number
+                directory / f"{number}-{policy}", directory, engine, policy, FIRST_SEED + number, load_s
             )
 
 
-def measure_one(directory: Path, models: Path, engine: str, policy: str, seed: int) -> Measured:
-    """Return one run from a fresh start."""
-    directory.mkdir()
-    for name in ("models", "store"):
-        (directory / name).symlink_to(models / name)
+def measure_load_s(directory: Path, models: Path, engine: str) -> float:
+    """Return the seconds that a model takes to load on these workers."""
+    with _started(directory, models, engine) as corral:
+        return asyncio.run(typical_load_s(fleet(), _urls(corral)))
+
+
+def measure_one(
+    directory: Path, models: Path, engine: str, policy: str, seed: int, load_s: float
+) -> Measured:
+    """Return one run from a fresh start, where a model loads in about `load_s`."""
     among = fleet()
-    asked = jobs(among, LOADS[engine], seed)
-    limits = {"num_parallel": SLOTS, "max_loaded_models": ROOM, "keep_alive": -1}
-    with running(directory, workers=TWO_WORKERS, engine=engine, **limits) as corral:
+    asked = jobs(among, LOADS[engine], load_s, seed)
+    with _started(directory, models, engine) as corral:
         if policy == CORRAL:
             asyncio.run(ask_all(corral.url, asked))
         else:
             asyncio.run(run_policy(among, asked, _urls(corral), OTHERS[policy]))
     log = (directory / "log").read_text()
-    return Measured(policy, asked, count_loads(log.splitlines()), log)
+    return Measured(policy, asked, load_s, count_loads(log.splitlines()), log)
+
+
+@contextmanager
+def _started(directory: Path, models: Path, engine: str) -> Iterator[Running]:
+    directory.mkdir()
+    for name in ("models", "store"):
+        (directory / name).symlink_to(models / name)
+    limits = {"num_parallel": SLOTS, "max_loaded_models": ROOM, "keep_alive": -1}
+    with running(directory, workers=TWO_WORKERS, engine=engine, **limits) as corral:
+        yield corral
 
 
 def _urls(corral: Running) -> list[str]:

@@ -68,13 +68,14 @@ class Load:
     """How much is asked."""
 
     requests: int
-    per_second: float
+    per_load: float
+    """How many come while one model is loaded."""
     answers: tuple[int, int]
     """Least and most tokens."""
 
 
-def jobs(among: Fleet, load: Load, seed: int) -> list[Job]:
-    """Return the requests in the order of arrival."""
+def jobs(among: Fleet, load: Load, load_s: float, seed: int) -> list[Job]:
+    """Return the requests in the order of arrival, where a model loads in about `load_s`."""
     chance = Random(seed)  # noqa: S311 -- a workload, not a secret
     lengths = [Tokens(chance.randint(*_PROMPTS), chance.randint(*load.answers)) for _ in range(_LENGTHS)]
     process = Synthetic(
@@ -88,7 +89,7 @@ def jobs(among: Fleet, load: Load, seed: int) -> list[Job]:
     )
     unscaled = synthetic_jobs(among, process, 1.0, seed)[: load.requests]
     rate = load.requests / unscaled[-1].request.arrived_at
-    return synthetic_jobs(among, process, load.per_second / rate, seed)[: load.requests]
+    return synthetic_jobs(among, process, load.per_load / load_s / rate, seed)[: load.requests]
 
 
 def body(job: Job) -> dict[str, Any]:

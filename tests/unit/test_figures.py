@@ -11,12 +11,12 @@ from scripts.figures.prediction import deviations
 from scripts.figures.residency import Measured, count_loads, figures
 from tests.support.simulated import a_fleet, jobs_for
 
-LOAD = zipf.Load(requests=400, per_second=4.0, answers=(20, 80))
+LOAD = zipf.Load(requests=400, per_load=4.0, answers=(20, 80))
 
 
-def trace(seed: int) -> list[tuple[float, str, int, int]]:
+def trace(seed: int, load_s: float = 1.0) -> list[tuple[float, str, int, int]]:
     """Return what the trace of a seed asks."""
-    asked = zipf.jobs(zipf.fleet(), LOAD, seed)
+    asked = zipf.jobs(zipf.fleet(), LOAD, load_s, seed)
     return [
         (j.request.arrived_at, j.request.model.name, j.request.prompt_tokens, j.output_tokens) for j in asked
     ]
@@ -28,11 +28,12 @@ def test_a_seed_gives_the_same_trace_each_time() -> None:
     assert trace(1) != trace(2)
 
 
-def test_a_trace_comes_at_the_rate_that_was_asked_for() -> None:
+@pytest.mark.parametrize("load_s", [0.5, 2.0])
+def test_as_many_requests_come_in_the_time_of_a_load_on_any_machine(load_s: float) -> None:
     """Whatever its bursts are; exactly so many requests, for all eight models."""
-    asked = trace(1)
+    asked = trace(1, load_s)
     assert len(asked) == 400
-    assert len(asked) / asked[-1][0] == pytest.approx(4.0)
+    assert len(asked) / asked[-1][0] == pytest.approx(4.0 / load_s)
     assert {model for _, model, _, _ in asked} == set(zipf.MODELS)
 
 
@@ -66,7 +67,7 @@ def a_run(ttft_s: list[float], loads: int) -> Measured:
     for job, seconds in zip(jobs, ttft_s, strict=True):
         job.first_token_at = job.request.arrived_at + seconds
         job.finished_at = job.first_token_at + 1
-    return Measured("corral", jobs, loads, "")
+    return Measured("corral", jobs, 1.0, loads, "")
 
 
 def test_figures_are_over_the_requests_of_all_rounds() -> None:
