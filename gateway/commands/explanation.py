@@ -116,9 +116,18 @@ def _attempt(attempt: _Row, label: str) -> Iterator[str]:
     yield from _filled(f"{label}To {attempt['worker']} after a wait of {waited}; its turn: {turn}.")
     if attempt.get("load") is not None:
         yield from _load(attempt)
+    if attempt.get("held_s"):
+        yield from _filled(_held(attempt), "  ")
     yield from _replicas(attempt)
     if attempt.get("error"):
         yield from _filled(f"It failed there: {attempt['error']}", "  ")
+
+
+def _held(attempt: _Row) -> str:
+    return (
+        f"{_seconds(attempt['held_s'])} of it beside a free slot, held back for a fuller batch: another "
+        "model computed there and had requests waiting (`scheduling.batch_hold`)."
+    )
 
 
 def _replicas(attempt: _Row) -> Iterator[str]:

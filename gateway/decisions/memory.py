@@ -288,7 +288,8 @@ def _whole_option(columns: Sequence[str], row: Sequence[Any]) -> Facts:
 
 
 def _grant_facts(instance: Instance, reason: GrantReason) -> Facts:
-    return {
+    held = {"held_s": _round(reason.held_s)} if reason.held_s else {}
+    return held | {
         "worker": instance.worker,
         "turn": reason.turn.name.lower(),
         "servers": reason.servers,

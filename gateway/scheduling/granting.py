@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from itertools import islice
+from math import inf
 from typing import Final
 
 from gateway.scheduling.dispatch import (
@@ -36,13 +37,15 @@ def dispatch(state: State, model: ModelState, now: float) -> None:
     while model.free and queue.in_line:
         held_until = _held_until(state, model, now)
         if held_until > now:
+            model.held_since = min(model.held_since, now)
             state.look_again(model, held_until, now)
             return
         chosen = _next(state, model, now)
         if chosen is None:
-            return
+            break
         request, turn = chosen
         _grant(state, model, request, turn, usable(request, model), now)
+    model.held_since = inf
 
 
 def _dispatch_returned(state: State, model: ModelState, now: float) -> None:
@@ -133,7 +136,8 @@ def _grant(
     _take_slot(state, replica, request, option, now)
     model.grants += 1
     load = replica.reason if replica.since > request.arrived_at else None
-    reason = GrantReason(turn, told, len(model.servers), load)
+    held_s = max(0.0, now - max(model.held_since, request.arrived_at))
+    reason = GrantReason(turn, told, len(model.servers), load, held_s)
     queued_s = now - request.arrived_at
     state.out.append(Grant(request.request, replica.worker.instance, request.variant, queued_s, reason))
 

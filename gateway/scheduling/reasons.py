@@ -112,6 +112,8 @@ class GrantReason(NamedTuple):
     """Workers that may serve the model."""
     load: LoadReason | None = None
     """How the chosen replica came to be there, when that was while the request waited."""
+    held_s: float = 0.0
+    """How long a slot was free and the request held back all the same, for a fuller batch."""
 
     def __str__(self) -> str:
         """One clause for a log line."""

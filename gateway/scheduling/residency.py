@@ -273,6 +273,8 @@ class ModelState:
     typical_output_tokens: float = 0.0
     flooded_by: str | None = None
     """A tenant over its share that has as many requests waiting as the model has slots."""
+    held_since: float = inf
+    """Since when its requests are held back for a fuller batch although a slot is free; infinity is not."""
     grants: int = 0
     known_slots: int | None = None
     """Of a replica, as it was when it was last resident."""

@@ -154,6 +154,15 @@ def test_every_reason_has_words_that_fit_a_terminal(turn: Turn, cause: LoadCause
     assert not any("None" in line or turn.name.lower() == line for line in lines)
 
 
+def test_a_wait_for_a_fuller_batch_is_told_beside_the_wait_for_a_load() -> None:
+    """Else nobody would understand what a request waited for once its model was there."""
+    memory, request = decisions(), Request("r", attempts=[Attempt(arrived_at=12.0, asked_s=0.0)])
+    grant = a_grant()
+    request.attempts[0].granted(grant._replace(reason=grant.reason._replace(held_s=4.25)), 5.0, memory)
+    words = " ".join(" ".join(explanation(ended(memory, request))).split())
+    assert "4.25 s of it beside a free slot, held back for a fuller batch" in words
+
+
 @pytest.mark.parametrize("reason", RejectReason)
 def test_every_rejection_has_words(reason: RejectReason) -> None:
     """Beside the sentence with the numbers."""

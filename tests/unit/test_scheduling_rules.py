@@ -418,6 +418,18 @@ def test_a_model_that_is_idle_on_a_busy_worker_waits_for_a_fuller_batch() -> Non
     assert stage.where(held) == "w0"
 
 
+def test_a_grant_tells_how_long_it_was_held_for_a_fuller_batch() -> None:
+    """The time beside a free slot, of this request and this time only."""
+    stage = crowded(answer_s=20)
+    stage.arrive(B)
+    stage.later(2)
+    later = stage.arrive(B)
+    stage.later(stage.policy.batch_hold - 2)
+    told = [grant.reason.held_s for grant in stage.seen if isinstance(grant, Grant)][-2:]
+    assert told == pytest.approx([stage.policy.batch_hold, stage.policy.batch_hold - 2])
+    assert stage.where(later) == "w0"
+
+
 def test_nothing_waits_for_a_batch_longer_than_an_answer_takes() -> None:
     """Where answers are quick there is little to be gained by waiting."""
     stage = crowded(answer_s=1)
