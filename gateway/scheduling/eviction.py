@@ -17,7 +17,7 @@ from supervisor.contract.config import SchedulingConfig
 
 _MOST_WAITERS: Final = 5.0
 """Requests that would wait for a reload count so often at most."""
-_LOADS_AHEAD: Final = 6.0
+_LOADS_AHEAD: Final = 4.0
 """No further than so many load times is looked ahead: given longer, every small model is asked for again."""
 _SPARE_LOAD: Final = 0.7
 """A replica is spare when the others would be used no more than this without it."""

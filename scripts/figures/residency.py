@@ -35,7 +35,7 @@ OTHERS: Final[dict[str, PolicyMaker]] = {
 }
 POLICIES: Final = (CORRAL, *OTHERS)
 LOADS: Final = {
-    "embedded": Load(requests=200, per_load=3.5, answers=(20, 80)),
+    "embedded": Load(requests=200, per_load=5.0, answers=(20, 80)),
     "ollama": Load(requests=90, per_load=3.0, answers=(8, 24)),
 }
 """By engine: as much as keeps two workers of a core each busy with loads and answers."""
