@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from supervisor.contract.names import InvalidModelNameError, ModelName
-from supervisor.models.directory import Report, file_id, read_facts
-from supervisor.models.facts import ModelFacts
+from supervisor.models.directory import Report, file_id, header_of
+from supervisor.models.facts import ModelFacts, facts_of
 from supervisor.models.gguf import InvalidGgufError
 from supervisor.models.gotemplate.lexer import TemplateError
 from supervisor.models.manifest import (
@@ -122,7 +122,7 @@ class Store:
     def _facts_of(self, weights: FileId) -> ModelFacts:
         """Names over the same weights share one reading."""
         if weights not in self._facts:
-            self._facts[weights] = read_facts(Path(weights.path))
+            self._facts[weights] = facts_of(header_of(weights))
         return self._facts[weights]
 
     def _modelfile(self, manifest: Manifest, facts: ModelFacts) -> Modelfile:

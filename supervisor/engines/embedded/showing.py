@@ -1,6 +1,6 @@
 """The body of /api/show: everything that a model's files say of it.
 
-Decides what is shown; the header is read anew, because lists and estimates need far less of it.
+Decides what is shown; a verbose answer reads the header anew, because nobody else wants vocabularies.
 
 Source: Ollama 0.24 `server/routes.go` (GetModelInfo).
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from supervisor.engines.embedded.frames import timestamp
-from supervisor.models.directory import read_header
+from supervisor.models.directory import file_id, header_of, read_header
 from supervisor.models.gguf import Header, InvalidGgufError
 from supervisor.models.model import ModelFile
 from supervisor.models.modelfile import Modelfile
@@ -62,8 +62,9 @@ def shown(model: ModelFile, question: Question) -> dict[str, Any]:
 
 def _header(path: Path, *, verbose: bool) -> Header | None:
     """Return the header; None when it is broken, which loading the model tells in detail."""
+    file = None if verbose else file_id(str(path))
     try:
-        return read_header(path, kept_array_length=inf if verbose else 0)
+        return read_header(path, kept_array_length=inf) if file is None else header_of(file)
     except InvalidGgufError:
         return None
 

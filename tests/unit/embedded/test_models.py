@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor.engines.embedded.showing import Question, shown
 from supervisor.models.digests import Digests, cache_directory
 from supervisor.models.directory import Directory
 from supervisor.models.facts import facts_of, human_number
-from supervisor.models.gguf import InvalidGgufError, parse_header
+from supervisor.models.gguf import Header, InvalidGgufError, parse_header
 from supervisor.models.model import FileId
 from tests.support.models import counting_model
 
@@ -80,6 +81,27 @@ def test_a_listing_reads_a_header_once_and_notices_changes(model: Path, tmp_path
     assert sorted(reports) == ["model_file_broken broken.gguf the", "model_file_skipped a b.gguf inv"]
     (tmp_path / "broken.gguf").write_bytes(model.read_bytes())
     assert all(m.facts.family == "llama" for m in directory.scan().values())
+
+
+def test_a_listed_model_is_shown_without_reading_its_file_again(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A vocabulary takes long to walk over, and the gateway has each model shown before its first load."""
+    copy = tmp_path / "copy.gguf"
+    copy.write_bytes(model.read_bytes())
+    parsed: list[int] = []
+
+    def noting(data: bytes, *, kept_array_length: float) -> Header:
+        parsed.append(len(data))
+        return parse_header(data, kept_array_length=kept_array_length)
+
+    monkeypatch.setattr("supervisor.models.directory.parse_header", noting)
+    listed = next(iter(Directory(tmp_path, quiet).scan().values()))
+    once = len(parsed)
+    told = shown(listed, Question())
+    assert (told["model_info"]["general.architecture"], len(parsed)) == ("llama", once)
+    assert shown(listed, Question(verbose=True))["model_info"]["tokenizer.ggml.tokens"]
+    assert len(parsed) > once
 
 
 def test_a_directory_that_is_not_there_is_empty(tmp_path: Path) -> None:
