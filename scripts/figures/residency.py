@@ -36,7 +36,7 @@ OTHERS: Final[dict[str, PolicyMaker]] = {
 POLICIES: Final = (CORRAL, *OTHERS)
 LOADS: Final = {
     "embedded": Load(requests=200, per_load=5.0, answers=(20, 80)),
-    "ollama": Load(requests=90, per_load=3.0, answers=(8, 24)),
+    "ollama": Load(requests=90, per_load=1.7, answers=(8, 24)),
 }
 """By engine: as much as keeps two workers of a core each busy with loads and answers."""
 GOALS_S: Final = (1.0, 2.0)
