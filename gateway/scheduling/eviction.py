@@ -202,7 +202,7 @@ def room_not_before(
     view = worker.view
     if view.memory_bytes - worker.used_bytes >= need_bytes and len(worker.replicas) < view.max_loaded_models:
         return -inf
-    if len(idle) < len(worker.replicas) and worker.holds_a_flood:
+    if len(idle) < len(worker.replicas) and (worker.holds_a_flood or _unloads(worker)):
         return -inf
     since, weight = model.queue.oldest_arrival, model.queue.need
     waiting_s = weight * (now - since)
@@ -214,6 +214,11 @@ def room_not_before(
             at = max(at, now + (price_s - waiting_s) / max(weight, LEAST_NEED))
         first = min(first, at)
     return first
+
+
+def _unloads(worker: WorkerResidency) -> bool:
+    """Whether something is on its way out, beside which there may be room soon."""
+    return any(replica.phase is UNLOADING for replica in worker.replicas.values())
 
 
 def worth_s(replica: Replica, load_s: float, policy: SchedulingConfig, now: float) -> float:

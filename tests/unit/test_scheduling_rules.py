@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
+from gateway.scheduling import scheduler
 from gateway.scheduling.names import Instance, RequestId
 from gateway.scheduling.types import (
+    Event,
     Grant,
     Left,
     Load,
@@ -494,3 +497,8 @@ def test_a_request_that_comes_back_is_served_where_models_stay_for_nobody(failed
     assert (stage.loads(), stage.unloads()) == ([("w0", "a")], [])
     stage.finish(again)
     assert stage.unloads() == [("w0", "a")]
+
+
+def test_every_event_is_heard() -> None:
+    """A new kind of event without anybody who takes it in would fail only once it comes."""
+    assert set(get_args(Event)) == set(scheduler._HANDLERS)
